@@ -1,0 +1,145 @@
+"""Your Claude loop is a state machine. Declare it, see it, test it.
+
+`from fsm import Claude, Final, Tools, Workflow, run, tool` is where to begin; the README has the first example.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._actions import OpenCall, Question
+from ._effects import back_off, compact, discard, effect, grow, park, say
+from ._errors import (
+    ConcurrentWriter,
+    ConversationEnded,
+    DeclarationError,
+    DecisionError,
+    FsmError,
+    IllegalMove,
+    IllegalRequest,
+    JournalError,
+    LoopFinding,
+    MissingExtra,
+    RunError,
+    SealedMachine,
+    UsageError,
+    WireError,
+    WorkflowError,
+)
+from ._exits import exits
+from ._facts import Facts, Usage
+from ._guards import (
+    attempts_left,
+    calls,
+    cut_in_call,
+    guard,
+    matched,
+    output,
+    room_to_grow,
+    rounds_left,
+    said_is,
+    value_is,
+)
+from ._params import Limits
+from ._records import Move, Record, Verdict
+from ._running import (
+    Result,
+    aiterate,
+    approve,
+    aresume,
+    arun,
+    ask_on_terminal,
+    deny,
+    edit,
+    iterate,
+    resume,
+    run,
+)
+from ._states import Approval, Claude, Code, Final, Human, Outcome, Tools
+from ._toolspec import Context
+from ._version import __version__
+from ._workflow import Workflow
+from .journal import MemoryStore, Store
+from .tools import tool
+
+if TYPE_CHECKING:
+    from ._watch import watch
+
+__all__ = [
+    "Approval",
+    "Claude",
+    "Code",
+    "ConcurrentWriter",
+    "Context",
+    "ConversationEnded",
+    "DeclarationError",
+    "DecisionError",
+    "Facts",
+    "Final",
+    "FsmError",
+    "Human",
+    "IllegalMove",
+    "IllegalRequest",
+    "JournalError",
+    "Limits",
+    "LoopFinding",
+    "MemoryStore",
+    "MissingExtra",
+    "Move",
+    "OpenCall",
+    "Outcome",
+    "Question",
+    "Record",
+    "Result",
+    "RunError",
+    "SealedMachine",
+    "Store",
+    "Tools",
+    "UsageError",
+    "Usage",
+    "Verdict",
+    "WireError",
+    "Workflow",
+    "WorkflowError",
+    "__version__",
+    "aiterate",
+    "approve",
+    "aresume",
+    "arun",
+    "ask_on_terminal",
+    "attempts_left",
+    "back_off",
+    "calls",
+    "compact",
+    "cut_in_call",
+    "deny",
+    "discard",
+    "edit",
+    "effect",
+    "exits",
+    "grow",
+    "guard",
+    "iterate",
+    "matched",
+    "output",
+    "park",
+    "resume",
+    "room_to_grow",
+    "rounds_left",
+    "run",
+    "said_is",
+    "say",
+    "tool",
+    "value_is",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # `watch` works inside the SDK, whose import takes over a second: it is imported when it is first used.
+    if name == "watch":
+        from ._watch import watch
+
+        return watch
+    msg = f"module 'fsm' has no attribute {name!r}"
+    raise AttributeError(msg)

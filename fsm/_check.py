@@ -1,0 +1,319 @@
+"""What is checked before anything runs: all findings W1-W12 on the graph, at once, sorted.
+
+Here are the checks of single rows and states (W1, W2, W8, W10, W11). Where arrows lead is `_paths` (W3, W4, W5), what
+Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with the SDK and lives beside it.
+
+One fault gives one finding: what has one is not walked again. An arrow that says something to a state that is no Claude
+state is W12: words that nobody is asked about.
+"""
+
+from __future__ import annotations
+
+import difflib
+import keyword
+from collections.abc import Iterator
+
+from ._alphabet import ALPHABET, FINAL_NAMES, accepted_by
+from ._findings import TITLES, Finding, Severity
+from ._flow import explore
+from ._graph import Edge, Graph, Node
+from ._models import model_facts
+from ._paths import check_paths
+from ._states import Approval, Claude, Code, Human, Tools
+
+__all__ = ["TITLES", "Finding", "check", "required"]
+
+RESERVED = frozenset({"name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions"})
+"""What a workflow class has already, so that no state can be called so (W10)."""
+
+
+def check(graph: Graph) -> tuple[Finding, ...]:
+    """Every finding on a workflow, in the order W1, W2, …, then of declaration.
+
+    Args:
+        graph: the declaration, as `build_graph` made it.
+
+    Returns:
+        Errors and warnings together; `Finding.is_error` tells them apart. Empty: nothing is wrong.
+    """
+    if not graph.initial:
+        remedy = "Declare at least one state in its class body, e.g. asking = Claude(model=..., max_tokens=...)."
+        return (Finding("W3", graph.name, "", None, "", f"'{graph.name}' declares no states", remedy),)
+    found = [
+        *(finding for node in graph.nodes if not node.is_exit for finding in _rows(graph, node)),
+        *_names(graph),
+        *_histories(graph),
+    ]
+    stopped = {f.edge for f in found if f.edge is not None and f.id in {"W8", "W12"}}
+    found.extend(explore(graph, stopped=stopped, lenient=_misbegun(graph)).findings)
+    incomplete = {f.state for f in found if f.id == "W1"} | {loose.source for loose in graph.loose}
+    blamed = {f.edge for f in found if f.edge is not None and f.id != "W2"}
+    misnamed = {name for names in _same(graph) for name in names}  # arrows lead to one of their names only
+    found.extend(f for f in check_paths(graph, incomplete, blamed) if f.state not in misnamed)
+    return tuple(sorted(found, key=_Order(graph)))
+
+
+class _Order:
+    """By check, then in the order of declaration."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.states = {node.name: i for i, node in enumerate(graph.nodes)}
+        self.events = {event: i for i, event in enumerate(ALPHABET)}
+
+    def __call__(self, finding: Finding) -> tuple[int, int, int, str]:
+        return (
+            int(finding.id[1:]),
+            self.states.get(finding.state, -1),
+            self.events.get(finding.event or "", -1),
+            finding.problem,
+        )
+
+
+# --- W1, W2, W8: the rows of one state ---------------------------------------------------------------------------
+
+
+def required(graph: Graph, node: Node) -> tuple[str, ...]:
+    """The events that need a row of the workflow's own: never implied, or all that can happen where it is strict."""
+    never = _never_implied(graph, node)
+    if not graph.strict:
+        return never
+    cannot = {
+        "tool_use",
+        "stop_sequence",
+        "approval_needed",
+        "expired",
+        *(["invalid_output"] if isinstance(node.state, Claude) and node.state.output is None else []),
+    }
+    return (*never, *(e for e in accepted_by(node.kind) if e not in never and e not in cannot))
+
+
+def _never_implied(graph: Graph, node: Node) -> tuple[str, ...]:
+    state = node.state
+    if isinstance(state, Claude):
+        tools = ["tool_use"] if state.client_tools and not state.forbids_tools else []
+        sequence = ["stop_sequence"] if state.params.get("stop_sequences") else []
+        return ("end_turn", *tools, *sequence)
+    if isinstance(state, Tools):
+        asks = any(tool.may_ask for caller in graph.callers(node.name) for tool in caller.client_tools)
+        return ("tool_results", *(["approval_needed"] if asks else []))
+    expires = ["expired"] if isinstance(state, (Approval, Human)) and state.within is not None else []
+    if isinstance(state, Approval):
+        return ("approved", "denied", *expires)
+    if isinstance(state, Human):
+        return ("said", *expires)
+    return state.outcomes if isinstance(state, Code) else ()
+
+
+_BECAUSE = {
+    "tool_use": ", though it has tools",
+    "stop_sequence": ", though it has stop_sequences",
+    "approval_needed": ", though a tool that can be called there needs approval",
+    "expired": ", though it waits only so long (within=)",
+}
+
+
+def _rows(graph: Graph, node: Node) -> Iterator[Finding]:
+    full, state = f"'{graph.name}.{node.name}'", node.state
+    loose = {(item.source, item.event) for item in graph.loose}
+    for event in required(graph, node):
+        if not graph.row(node.name, event) and (node.name, event) not in loose:
+            how = f'.on("{event}", ...)' if isinstance(state, Code) and event in state.outcomes else f".on({event}=...)"
+            problem = f"{full} has no row for {event}{_BECAUSE.get(event, '')}"
+            yield Finding("W1", graph.name, node.name, event, node.where, problem, f"Add {node.name}{how}.")
+    if isinstance(state, Code):
+        yield from _outcomes(graph, node, state)
+    for event in graph.events(node.name):
+        row = graph.row(node.name, event)
+        if row[0].implied:
+            continue  # the standard rows are complete; an implied stop_sequence is what end_turn is
+        if row[-1].guard is not None and (node.name, event) not in loose:
+            problem = f"{full} may find no way out of {event}: its last alternative is guarded [{row[-1].guard}]"
+            remedy = f"End the list with an unconditional one: {node.name}.on({event}=[..., exits.failed])."
+            yield _of_edge("W1", graph, row[-1], problem, remedy)
+        first = next((i for i, edge in enumerate(row) if edge.guard is None), len(row))
+        if first + 1 < len(row):
+            dead = row[first + 1]
+            problem = (
+                f"{full} never takes alternative {dead.index + 1} of {event} (to '{dead.dest}'): "
+                f"the one before it (to '{row[first].dest}') is unconditional"
+            )
+            yield _of_edge("W2", graph, dead, problem, f"Guard '{row[first].dest}' with .when(...), or move it last.")
+        yield from _words(graph, row)
+    yield from _pause(graph, node)
+
+
+def _outcomes(graph: Graph, node: Node, state: Code[str]) -> Iterator[Finding]:
+    if state.outcomes_problem is not None:
+        problem = f"the outcomes of '{graph.name}.{node.name}' are unreadable: {state.outcomes_problem}"
+        remedy = "Annotate the function with the names of its outcomes."
+        yield Finding("W1", graph.name, node.name, None, node.where, problem, remedy)
+        return
+    for event in graph.events(node.name):
+        if event in state.outcomes and event in accepted_by("Code"):
+            problem = f"'{graph.name}.{node.name}' has an outcome named {event}, which is an event of every Code state"
+            yield Finding("W10", graph.name, node.name, event, node.where, problem, "Give the outcome another name.")
+        elif event not in state.alphabet():
+            near = difflib.get_close_matches(event, state.alphabet(), 1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            problem = f"'{graph.name}.{node.name}' has a row for {event!r}, which its function never returns"
+            remedy = f"{hint}Its outcomes are: {', '.join(state.outcomes)}."
+            yield _of_edge("W1", graph, graph.row(node.name, event)[0], problem, remedy)
+
+
+def _of_edge(check_id: str, graph: Graph, edge: Edge, problem: str, remedy: str) -> Finding:
+    where = edge.where or graph.by_name[edge.source].where
+    return Finding(check_id, graph.name, edge.source, edge.event, where, problem, remedy, edge=edge.key)
+
+
+def _words(graph: Graph, row: tuple[Edge, ...]) -> Iterator[Finding]:
+    for edge in row:
+        if edge.says and graph.by_name[edge.dest].kind != "Claude":
+            problem = (
+                f"'{graph.name}.{edge.source}' says something to '{edge.dest}' on {edge.event}, and nobody hears it: "
+                f"say() speaks into the history of its target, and '{edge.dest}' is no Claude state"
+            )
+            remedy = "Say it on the arrow that leads to a Claude state."
+            yield _of_edge("W12", graph, edge, problem, remedy)
+
+
+def _pause(graph: Graph, node: Node) -> Iterator[Finding]:
+    remedy = (
+        f"Send the paused reply back as it is: "
+        f"{node.name}.on(pause_turn=[{node.name}.when(attempts_left(5)), exits.stuck]) (S7.2)."
+    )
+    for edge in graph.row(node.name, "pause_turn"):
+        changing = [str(e) for e in edge.effects if e.changes_request or e.change == "discard"]
+        if edge.dest != node.name and not graph.by_name[edge.dest].is_final:
+            problem = f"'{graph.name}.{node.name}' leads pause_turn to '{edge.dest}', though the turn is not over"
+            yield _of_edge("W8", graph, edge, problem, remedy)
+        elif changing and edge.dest == node.name:
+            problem = f"'{graph.name}.{node.name}' changes the request after pause_turn: {', '.join(changing)}"
+            yield _of_edge("W8", graph, edge, problem, remedy)
+
+
+# --- W10: names and finals ---------------------------------------------------------------------------------------
+
+
+def _names(graph: Graph) -> Iterator[Finding]:
+    declared = [node for node in graph.nodes if not node.is_exit]
+    for node in declared:
+        problem, remedy = _name_problem(node.name)
+        if problem:
+            problem = f"'{graph.name}.{node.name}' {problem}"
+            yield Finding("W10", graph.name, node.name, None, node.where, problem, remedy)
+        if node.is_final and graph.outgoing(node.name):
+            events = ", ".join(graph.events(node.name))
+            problem = f"'{graph.name}.{node.name}' is final and has rows ({events}): a final state takes no event"
+            remedy = "Remove the rows, or make it another kind of state."
+            yield Finding("W10", graph.name, node.name, graph.events(node.name)[0], node.where, problem, remedy)
+    for first, *others in _same(graph):
+        problem = f"'{graph.name}' has one state under the names {', '.join(map(repr, (first, *others)))}"
+        remedy = f"Make a state for each name, or use the name {first!r} only."
+        yield Finding("W10", graph.name, first, None, graph.by_name[first].where, problem, remedy)
+    starts = [node for node in declared if node.state.initial]
+    if len(starts) > 1:
+        names = ", ".join(repr(n.name) for n in starts)
+        problem = f"'{graph.name}' starts in more than one state: {names} all say initial=True"
+        remedy = "Leave initial=True on one of them."
+        yield Finding("W2", graph.name, starts[1].name, None, starts[1].where, problem, remedy)
+    for item in graph.loose:
+        problem, _, remedy = item.problem.partition(": ")
+        problem = f"'{graph.name}.{item.source}' leads {item.event} to no state of its own: {problem}"
+        remedy = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Declare that state here."
+        yield Finding("W10", graph.name, item.source, item.event, item.where, problem, remedy)
+
+
+def _same(graph: Graph) -> list[tuple[str, ...]]:
+    """The names of each state that has several."""
+    names: dict[int, list[str]] = {}
+    for node in graph.nodes:
+        names.setdefault(id(node.state), []).append(node.name)
+    return [tuple(found) for found in names.values() if len(found) > 1]
+
+
+def _name_problem(name: str) -> tuple[str, str]:
+    if name in FINAL_NAMES:
+        return "is named like an exit that every workflow has", f"Use exits.{name}, or choose another name."
+    if name in RESERVED:
+        return f"hides {name} of the workflow itself", "Choose another name."
+    if not name.isidentifier() or keyword.iskeyword(name):
+        remedy = "Use a Python identifier: letters, digits and _, no keyword."
+        return "has a name that cannot be written as an attribute", remedy
+    return "", ""
+
+
+# --- W11: what shares a history ----------------------------------------------------------------------------------
+
+
+def _members(graph: Graph) -> dict[str, list[tuple[Node, Claude]]]:
+    by_history: dict[str, list[tuple[Node, Claude]]] = {}
+    for node in graph.nodes:
+        if isinstance(node.state, Claude):
+            by_history.setdefault(node.state.history or "", []).append((node, node.state))
+    return by_history
+
+
+def _misbegun(graph: Graph) -> set[str]:
+    """States that begin their history wrongly and are reported for it; the walk asks no more of them."""
+    histories = _members(graph)
+    return {node.name for group in histories.values() for node, state in group if _beginning(node, state, histories)[0]}
+
+
+def _histories(graph: Graph) -> Iterator[Finding]:
+    by_history = _members(graph)
+    for history, members in by_history.items():
+        yield from _shared(graph, history, members)
+        for node, state in members:
+            problem, remedy = _beginning(node, state, by_history)
+            if problem:
+                problem = f"'{graph.name}.{node.name}' {problem}"
+                yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy)
+
+
+def _beginning(node: Node, state: Claude, by_history: dict[str, list[tuple[Node, Claude]]]) -> tuple[str, str]:
+    if state.fresh and state.continues is not None:
+        return "is both fresh and continues another history", "Keep fresh=True, or continues=, not both."
+    if state.fresh and state.prompt is None:
+        remedy = f"Give '{node.name}' a prompt=: text, or a function of Facts."
+        return "begins an empty history (fresh=True) and has no prompt= to begin with", remedy
+    if state.continues is not None and state.continues not in by_history:
+        near = difflib.get_close_matches(state.continues, by_history, 1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        remedy = f"{hint}The histories are: {', '.join(by_history)}."
+        return f"continues {state.continues!r}, a history that no state has", remedy
+    return "", ""
+
+
+def _shared(graph: Graph, history: str, members: list[tuple[Node, Claude]]) -> Iterator[Finding]:
+    """One finding for each state that differs from the first of its history (R35; and a cache that is lost)."""
+    (first, lead), *others = members
+    for node, state in others:
+        differing = [
+            name
+            for name, differs in (
+                ("model", state.model != lead.model),
+                ("system", state.system != lead.system),
+                ("tools", _offered(state) != _offered(lead)),
+            )
+            if differs
+        ]
+        if not differing:
+            continue
+        binding = [m for m in (lead.model, state.model) if model_facts(m).binds is not False]
+        severity: Severity = "error" if binding else "warning"
+        why = (
+            f"{binding[0]} {'binds' if model_facts(binding[0]).binds else 'may bind'} its thinking to both, so the API "
+            "refuses the next request (R35)"
+            if binding
+            else "each change of state loses the cached prefix"
+        )
+        problem = (
+            f"'{graph.name}.{node.name}' and '{first.name}' share the history '{history}' and differ in "
+            f"{' and '.join(differing)}: {why}"
+        )
+        remedy = f'Write {node.name} = Claude(..., history="{node.name}", continues="{history}"), or make them equal.'
+        yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy, severity=severity)
+
+
+def _offered(state: Claude) -> list[tuple[str, str, object]]:
+    return [(tool.name, tool.form, tool.run) for tool in state.tools]

@@ -1,0 +1,209 @@
+"""The graph as a sealed `transitions.Machine`: the only file that imports `transitions`.
+
+The library chooses and moves; this file makes sure that nothing else does. One machine serves every run of a workflow:
+it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor. Closed, each with a
+test of its own: a false guard that returns False silently, assigning the state, `set_state`, `add_model`, `to_<state>`,
+adding or removing transitions, states and callbacks after compilation, callbacks that fail after the state changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from attrs import evolve, frozen
+from transitions import Machine, MachineError
+from transitions.core import Event as LibraryEvent
+from transitions.core import Transition
+
+from ._errors import ConversationEnded, DecisionError, IllegalMove, SealedMachine
+from ._facts import Facts
+from ._graph import Edge, Graph
+
+# The library logs every callback of every move at DEBUG and INFO; our own line per move replaces them.
+logging.getLogger("transitions.core").setLevel(logging.WARNING)
+
+
+class Cursor:
+    """Where one run stands, for one move. The machine reads `state`; only a transition of ours writes it."""
+
+    __slots__ = ("_edge", "_state")
+
+    def __init__(self, state: str) -> None:
+        object.__setattr__(self, "_state", state)
+        object.__setattr__(self, "_edge", None)
+
+    @property
+    def state(self) -> str:
+        """The name of the state."""
+        state: str = self._state
+        return state
+
+    @property
+    def edge(self) -> Edge | None:
+        """The edge that the last move took."""
+        edge: Edge | None = self._edge
+        return edge
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"a state is changed by an event, not by assigning {name!r}: feed the conversation"
+        raise SealedMachine(msg)
+
+
+class _Move(Transition):  # type: ignore[misc] # transitions has no type information for subclassing
+    """A transition that knows its edge and moves the cursor alone, without callbacks that could fail half-way."""
+
+    def __init__(self, source: str, dest: str, *callbacks: Any, edge: Edge) -> None:
+        super().__init__(source, dest, *callbacks)
+        self.edge = edge
+
+    def _eval_conditions(self, event_data: Any) -> bool:
+        guard = self.edge.guard
+        if guard is None:
+            return True
+        facts: Facts = event_data.kwargs["facts"]
+        counts: Mapping[tuple[str, str, int], int] = event_data.kwargs["rounds"]
+        rounds = counts.get(self.edge.key, 0)
+        try:
+            return guard(facts if rounds == facts.rounds else evolve(facts, rounds=rounds))
+        except Exception as error:
+            raise DecisionError(
+                "guard", str(guard), event_data.machine.title, self.source, self.edge.event, error
+            ) from error
+
+    def _change_state(self, event_data: Any) -> None:
+        cursor = event_data.model
+        object.__setattr__(cursor, "_state", self.dest)
+        object.__setattr__(cursor, "_edge", self.edge)
+
+    def add_callback(self, trigger: str, func: Any) -> NoReturn:
+        """Refused: effects are data on the row."""
+        _refuse(f"{trigger} callback {func!r}")
+
+
+class _Event(LibraryEvent):  # type: ignore[misc] # see _Move
+    """An event of a sealed machine."""
+
+    def add_transition(self, transition: Any) -> None:
+        """Only while compiling."""
+        if isinstance(self.transitions, MappingProxyType):
+            _refuse("a transition")
+        super().add_transition(transition)
+
+    def add_callback(self, trigger: str, func: Any) -> NoReturn:
+        """Refused: effects are data on the row."""
+        _refuse(f"{trigger} callback {func!r}")
+
+
+def _refuse(what: str) -> NoReturn:
+    msg = f"the machine is sealed and takes no {what}: declare it on the workflow with .on(event=target.when().then())"
+    raise SealedMachine(msg)
+
+
+_CHANGING = (
+    "add_model", "remove_model", "set_state", "add_state", "add_states", "add_transition", "add_transitions",
+    "add_ordered_transitions", "remove_transition", "dispatch",
+)  # fmt: skip
+
+
+class Sealed(Machine):  # type: ignore[misc] # see _Move
+    """A `transitions.Machine` that reads as one and cannot be changed."""
+
+    transition_cls = _Move
+    event_cls = _Event
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(
+            model=None,
+            states=[{"name": node.name, "final": node.is_final} for node in graph.nodes],
+            initial=graph.initial,
+            auto_transitions=False,
+            send_event=True,
+            name=graph.name,
+        )
+        self.title = graph.name
+        for edge in graph.edges:
+            guard = [edge.guard] if edge.guard is not None else None
+            super().add_transition(edge.event, edge.source, edge.dest, conditions=guard, edge=edge)
+        for event in self.events.values():
+            event.transitions = MappingProxyType({source: tuple(rows) for source, rows in event.transitions.items()})
+        for state in self.states.values():
+            state.add_callback = _refuse_callback
+        self.events = MappingProxyType(dict(self.events))
+        self.states = MappingProxyType(dict(self.states))
+        self.models = ()
+        self.__dict__["sealed"] = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if self.__dict__.get("sealed"):
+            _refuse(f"new value of {name!r}")
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # The library makes on_enter_x, before_x, ... on the fly through __getattr__: those add callbacks.
+        if self.__dict__.get("sealed") and name.startswith(("on_", "before_", "after_", "prepare_")):
+            _refuse(f"callback {name!r}")
+        return super().__getattr__(name)
+
+
+def _refuse_callback(trigger: str, func: Any) -> NoReturn:
+    _refuse(f"{trigger} callback {func!r}")
+
+
+def _closed(name: str) -> Any:
+    def closed(self: Sealed, *args: Any, **kwargs: Any) -> Any:
+        if self.__dict__.get("sealed"):
+            _refuse(f"call of {name}()")
+        return getattr(Machine, name)(self, *args, **kwargs)
+
+    closed.__name__ = name
+    return closed
+
+
+for _name in _CHANGING:
+    setattr(Sealed, _name, _closed(_name))
+
+
+@frozen
+class Plan:
+    """A checked workflow, ready to run: the graph and its machine."""
+
+    graph: Graph
+    machine: Sealed
+
+    def move(
+        self, state: str, event: str, facts: Facts, rounds: Mapping[tuple[str, str, int], int] = MappingProxyType({})
+    ) -> Edge:
+        """The edge that this event takes from this state.
+
+        `rounds` counts how often each edge was taken.
+
+        Raises:
+            ConversationEnded: the state is final.
+            IllegalMove: the state does not accept the event, or no alternative's guard holds.
+            DecisionError: a guard raised.
+        """
+        known = self.machine.events.get(event)
+        cursor = Cursor(state)
+        try:
+            taken = known is not None and known.trigger(cursor, facts=facts, rounds=rounds)
+        except MachineError:
+            taken = False
+        if not taken or cursor.edge is None:  # the library answers False where every guard is false
+            raise self._illegal(state, event)
+        return cursor.edge
+
+    def _illegal(self, state: str, event: str) -> Exception:
+        node = self.graph.by_name.get(state)
+        if node is not None and node.is_final:
+            msg = f"'{self.graph.name}' ended in '{state}' and cannot take {event}: start a new run, or pass after="
+            return ConversationEnded(msg)
+        where = node.where if node is not None else "?"
+        return IllegalMove(self.graph.name, state, event, self.graph.events(state), where)
+
+
+def compile_graph(graph: Graph) -> Plan:
+    """The plan of a graph that the checks accepted."""
+    return Plan(graph, Sealed(graph))

@@ -1,0 +1,135 @@
+"""What guards, effects, prompts and `Code` functions read: a frozen view of the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from attrs import field, frozen
+
+from ._alphabet import SPEND_CAPS
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@frozen
+class Call:
+    """One tool call of a reply. `input` is the model's own; `id` is its idempotency key."""
+
+    id: str
+    name: str
+    input: Mapping[str, Any]
+
+
+@frozen
+class Result:
+    """One tool result that was sent back."""
+
+    id: str
+    name: str
+    content: Any
+    is_error: bool = False
+
+
+@frozen
+class Usage:
+    """Tokens used, summed over the replies of a run."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """All tokens, cached ones included."""
+        return (
+            self.input_tokens + self.output_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+        )
+
+    def plus(self, usage: Mapping[str, Any]) -> Usage:
+        """The sum with the `usage` object of one reply; absent or null counters are zero."""
+        return Usage(
+            self.input_tokens + (usage.get("input_tokens") or 0),
+            self.output_tokens + (usage.get("output_tokens") or 0),
+            self.cache_read_input_tokens + (usage.get("cache_read_input_tokens") or 0),
+            self.cache_creation_input_tokens + (usage.get("cache_creation_input_tokens") or 0),
+        )
+
+
+@frozen
+class Reply:
+    """The newest reply of the model, complete or cut."""
+
+    id: str
+    model: str
+    stop_reason: str
+    text: str
+    calls: tuple[Call, ...] = ()
+    stop_sequence: str | None = None
+    output: Any = None
+    usage: Mapping[str, Any] = field(default=_NONE, repr=False)
+    stop_details: Mapping[str, Any] | None = None
+
+
+@frozen
+class Failure:
+    """The newest failed attempt."""
+
+    event: str
+    message: str
+    status: int | None = None
+    code: str | None = None
+    retry_after: float | None = None
+    draw: float = 0.5
+
+    @property
+    def is_spend_cap(self) -> bool:
+        """Whether waiting cannot help because a spend limit was reached (E11)."""
+        return self.code in SPEND_CAPS
+
+
+@frozen
+class Facts:
+    """What is so at the moment an event is decided.
+
+    Counters: `attempts` is how often this kind of event came in this state since the last success, not counting the
+    present one; `rounds` is how often the arrow in question was taken in this run. `elapsed` is recorded work in
+    seconds, without parked time. `max_tokens` is what the next request of this state would ask for, `max_tokens_cap`
+    what its model allows (None: unknown).
+    """
+
+    state: str
+    event: str
+    reply: Reply | None = None
+    failure: Failure | None = None
+    results: tuple[Result, ...] = ()
+    values: Mapping[str, Any] = field(default=_NONE)
+    usage: Usage = field(factory=Usage)
+    turns: int = 0
+    tool_calls: int = 0
+    elapsed: float = 0.0
+    input: Any = None
+    said: Any = None
+    attempts: int = 0
+    waited: float = 0.0
+    rounds: int = 0
+    max_tokens: int = 0
+    max_tokens_cap: int | None = None
+    tags: Mapping[str, str] = field(default=_NONE)
+
+    @property
+    def text(self) -> str:
+        """The text of the newest reply, empty before the first."""
+        return self.reply.text if self.reply else ""
+
+    @property
+    def output(self) -> Any:
+        """The structured output of the newest reply, or None."""
+        return self.reply.output if self.reply else None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls of the newest reply."""
+        return self.reply.calls if self.reply else ()

@@ -1,0 +1,509 @@
+"""Folding: what a run's records add up to.
+
+`RunState` is everything that is known of a run; `apply` adds one record to it. Nothing else changes a run, live or
+replayed, and nothing here calls a guard, an effect, a prompt or a `Code` function: a record carries what they decided
+(rule 8). `RunState` is copied before an event is decided and swapped in afterwards, so its values are never changed in
+place: dicts and tuples are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from attrs import evolve, field, frozen
+
+from ._alphabet import ALPHABET, Group
+from ._events import Decision, ToolEnd
+from ._facts import Call, Failure, Result, Usage
+from ._graph import Graph
+from ._ledger import Ledger, Standing, after_reply, is_kept
+from ._models import model_facts
+from ._reading import Reading, read
+from ._records import Record
+from ._states import Claude
+from ._stuck import Detector
+
+UNKNOWN_OUTCOME = (
+    "The outcome of this call is unknown: the process stopped while it ran. It may or may not have taken effect; "
+    "check before you call it again."
+)
+_SUCCESS = frozenset({"end_turn", "stop_sequence", "tool_use"})
+_CUT_GROUPS = frozenset({Group.CUT})
+_CLOSING = frozenset({"tool_results", "denied", "expired"})
+
+
+@frozen
+class OpenCallState:
+    """A call of the newest reply that is not answered yet."""
+
+    call: Call
+    begun: bool = False
+    unknown: bool = False
+    decision: Decision | None = None
+    end: ToolEnd | None = None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """What to run it with: the person's edit, else the model's input."""
+        edited = self.decision.input if self.decision and self.decision.verb == "edit" else None
+        return self.call.input if edited is None else edited
+
+
+@frozen
+class PendingReply:
+    """A recorded reply whose move is not taken yet."""
+
+    content: list[Any]
+    content_json: str
+    history: str
+    summary: bool = False
+
+
+class RunState:
+    """What is known of a run. One slot a fact; `copy` is shallow because values are replaced, not changed."""
+
+    __slots__ = (
+        "asked", "at", "attempts", "closed", "code", "compacting", "detector", "elapsed", "evidence", "failure",
+        "finding", "free", "given", "home", "last_event", "ledgers", "limits", "models", "moves", "open", "output",
+        "parked", "pending", "price", "reading", "request", "request_ids", "requests", "results", "rounds", "run_id", "said", "seq", "state", "systems", "tags", "tokens", "tool_calls", "turns", "usage",
+        "values", "wait_seconds", "wait_until", "waited", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.seq = self.moves = self.turns = self.tool_calls = self.requests = 0
+        self.at = self.elapsed = 0.0
+        self.run_id = ""
+        self.tags: Mapping[str, str] = {}
+        self.systems: Mapping[str, Any] = {}
+        self.limits: Mapping[str, float] = {}
+        self.ledgers: Mapping[str, Ledger] = {}
+        self.waiting: tuple[Mapping[str, Any], ...] = ()  # messages for the next Claude state without a prompt
+        self.given: Any = None  # the run's input, as guards see it
+        self.said: Any = None
+        self.open: Mapping[str, OpenCallState] = {}
+        self.home: str | None = None  # the history whose newest reply has open calls
+        self.pending: PendingReply | None = None
+        self.reading: Reading | None = None
+        self.output: Any = None
+        self.failure: Failure | None = None
+        self.results: tuple[Result, ...] = ()
+        self.values: Mapping[str, Any] = {}
+        self.usage = Usage()
+        self.price: float | None = 0.0
+        self.attempts: Mapping[tuple[str, str], int] = {}
+        self.waited: Mapping[str, float] = {}
+        self.rounds: Mapping[tuple[str, str, int], int] = {}
+        self.tokens: Mapping[str, int] = {}
+        self.models: Mapping[str, str] = {}
+        self.compacting: frozenset[str] = frozenset()
+        self.request: Mapping[str, Any] | None = None  # sent, not answered
+        self.request_ids: Any = None  # a linked list: (newest, (older, ...)), so that adding costs the same every turn
+        self.wait_until: float | None = None
+        self.wait_seconds = 0.0
+        self.asked: Mapping[str, Any] | None = None
+        self.code: Mapping[str, Any] | None = None
+        self.parked: Mapping[str, Any] | None = None
+        self.closed: Mapping[str, Any] | None = None
+        self.last_event = ""
+        self.evidence: Mapping[str, Any] = {}
+        self.detector = Detector.start()
+        self.finding: Any = None
+        self.free: frozenset[str] = frozenset()  # what the next request is exempt from: stuck, over_limit
+
+    def copy(self) -> Self:
+        """The same facts in a new object."""
+        new = object.__new__(type(self))
+        for name in self.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def ledger(self, history: str) -> Ledger:
+        """The ledger of a history, empty at first."""
+        return self.ledgers.get(history) or Ledger()
+
+    def with_ledger(self, history: str, ledger: Ledger) -> None:
+        """Put a ledger in its place."""
+        self.ledgers = {**self.ledgers, history: ledger}
+
+    def max_tokens(self, state: Claude) -> int:
+        """What the next request of this state asks for."""
+        return self.tokens.get(state.name or "", state.max_tokens)
+
+
+def apply(run: RunState, record: Record, graph: Graph) -> None:
+    """Add one record."""
+    _APPLY[record.kind](run, record, graph)
+    run.seq = record.seq + 1
+    run.at = record.at
+
+
+def _open(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    data = record.data
+    run.run_id, run.tags, run.systems, run.limits = data["run_id"], data["tags"], data["systems"], data["limits"]
+    run.waiting = tuple(data["messages"])
+    run.given = _words(run.waiting)
+    for history, encoded in data["carried"].items():
+        ledger = Ledger()
+        for raw in encoded:
+            ledger = ledger.append_encoded(raw.encode())
+        run.with_ledger(history, ledger)
+
+
+def _words(messages: tuple[Mapping[str, Any], ...]) -> Any:
+    """The input as guards see it: its text where it is one text, else the messages."""
+    if len(messages) == 1 and isinstance(content := messages[0]["content"], list):
+        texts = [b.get("text") for b in content if b.get("type") == "text"]
+        if len(texts) == len(content) == 1:
+            return texts[0]
+    return messages
+
+
+def _request(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    data = record.data
+    history = data["history"]
+    if data.get("compact"):
+        run.compacting = run.compacting - {history}
+    else:
+        run.with_ledger(history, run.ledger(history).seal())
+    run.requests = data["n"]
+    run.request = data
+    run.detector, _ = run.detector.requested(bytes.fromhex(data["hash"]))
+    run.free = frozenset()
+    run.wait_until = None
+
+
+def _reply(run: RunState, record: Record, graph: Graph) -> None:
+    data = record.data
+    message = record.parsed
+    if message is None:
+        message = {**data["message"], "content": json.loads(data["content"])}
+    reading: Reading = evolve(read(message), event=data["event"])
+    run.reading, run.output = reading, data.get("output")
+    history = run.request["history"] if run.request else graph.by_name[run.state].history or "main"
+    content = message.get("content")
+    run.pending = PendingReply(
+        content if isinstance(content, list) else [],
+        data["content"],
+        history,
+        summary=bool(run.request and run.request.get("compact")),
+    )
+    run.request = None
+    run.turns += 1
+    run.elapsed += data["seconds"]
+    run.usage = run.usage.plus(reading.reply.usage)
+    price = data.get("price")
+    run.price = None if price is None or run.price is None else run.price + price
+    if data.get("request_id"):
+        run.request_ids = (data["request_id"], run.request_ids)
+    run.attempts = _without(run.attempts, (run.state, "retry"))
+    run.waited = _without(run.waited, run.state)
+    run.detector, run.finding = run.detector.replied(reading.reply)
+    run.failure = None
+
+
+def _error(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    data = record.data
+    run.request = None
+    run.elapsed += data["seconds"]
+    if data.get("request_id"):
+        run.request_ids = (data["request_id"], run.request_ids)
+    run.failure = Failure(
+        data["event"], data["message"], data["status"], data["code"], data["retry_after"], data["draw"]
+    )
+
+
+def family(event: str) -> str:
+    """Which counter an event counts in: retryable errors share one, the others have one each."""
+    return "retry" if ALPHABET.get(event) and ALPHABET[event].group is Group.RETRYABLE else event
+
+
+def _move(run: RunState, record: Record, graph: Graph) -> None:
+    data = record.data
+    source, event, dest = data["source"], data["event"], data["dest"]
+    edge_key = (source, event, data["index"])
+    run.rounds = {**run.rounds, edge_key: run.rounds.get(edge_key, 0) + 1}
+    run.moves += 1
+    node = graph.by_name[dest]
+    changes = [change for _, change in data["effects"]]
+    run.evidence = data.get("evidence") or {}
+    run.last_event = event
+    said = any("say" in change for change in changes)
+    if graph.by_name[source].kind == "Claude":
+        _count(run, source, event)
+        _keep_reply(run, event, node, said=said, discarded=any("discard" in c for c in changes))
+    elif event in _CLOSING and run.open:
+        _close_calls(run, event)
+    elif event == "outcome_unknown":
+        _unknown(run, node.kind)
+    run.asked = run.code = None
+    run.state = dest
+    if isinstance(node.state, Claude):
+        _enter_ledger(run, node.state)
+    for change in changes:
+        for name, value in change.items():
+            _CHANGES[name](run, record.at, dest, node.history, value)
+
+
+def _count(run: RunState, source: str, event: str) -> None:
+    """Attempts by state and family; success resets all but the retries, which any reply has reset."""
+    if event in _SUCCESS:
+        run.attempts = {key: n for key, n in run.attempts.items() if key[0] != source}
+        run.tokens = _without(run.tokens, source)
+    else:
+        key = (source, family(event))
+        run.attempts = {**run.attempts, key: run.attempts.get(key, 0) + 1}
+    if event in {"stuck", "over_limit"}:
+        run.free = run.free | {event}
+        run.detector, run.finding = run.detector.window_reset(), None
+
+
+def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: bool) -> None:
+    pending, run.pending = run.pending, None
+    if pending is None or run.reading is None or event != run.reading.event:
+        return
+    ledger = run.ledger(pending.history)
+    if pending.summary and event == "compaction":
+        run.with_ledger(pending.history, _summarised(ledger, pending))
+        return
+    here = said and node.history == pending.history
+    standing = after_reply(event, ledger.standing, said=here, discarded=discarded)
+    # S5.6: of a cut reply with a call, or without text, nothing can be kept.
+    broken = ALPHABET[event].group in _CUT_GROUPS and run.reading.cut_in_call
+    if is_kept(event, said=here, discarded=discarded) and not broken:
+        run.with_ledger(pending.history, ledger.append_reply(pending.content, pending.content_json, standing))
+        if standing is Standing.CALLS:
+            run.open = {call.id: OpenCallState(call) for call in run.reading.reply.calls}
+            run.home = pending.history
+            run.tool_calls += len(run.open)
+    else:
+        run.with_ledger(pending.history, ledger.with_standing(standing))
+
+
+def _summarised(ledger: Ledger, pending: PendingReply) -> Ledger:
+    """S10.2: the compaction block stands in place of what it summarised; S10.3: null content keeps the old history."""
+    if any(b.get("type") == "compaction" and b.get("content") is None for b in pending.content):
+        return ledger
+    fresh = Ledger(generation=ledger.generation + 1)
+    standing = Standing.OWES if ledger.tail else Standing.SPOKEN
+    fresh = fresh.append_reply(pending.content, pending.content_json, standing)
+    return evolve(fresh, tail=ledger.tail)
+
+
+def _close_calls(run: RunState, event: str) -> None:
+    """Every open call is answered in one user message, in the order of the calls (R10, R17)."""
+    blocks, results = [], []
+    for open_call in run.open.values():
+        end = open_call.end or ToolEnd(open_call.call.id, reason_of(event, open_call), is_error=True)
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": end.call_id, "content": end.content}
+        if end.is_error:
+            block["is_error"] = True
+        blocks.append(block)
+        results.append(Result(end.call_id, open_call.call.name, end.content, end.is_error))
+    run.results = tuple(results)
+    home = run.home or "main"
+    ledger = run.ledger(home)
+    run.with_ledger(home, evolve(ledger.say(()), tail=(*blocks, *ledger.tail)))
+    run.detector, run.finding = run.detector.answered(run.results)
+    if event != "tool_results":
+        run.detector = run.detector.window_reset()
+    run.open, run.home = {}, None
+
+
+def reason_of(event: str, open_call: OpenCallState) -> str:
+    """What the model reads about a call that was not run."""
+    if event == "expired":
+        return "Not run: nobody decided on this call in time."
+    decision = open_call.decision
+    if decision is not None and decision.verb == "deny":
+        return f"Denied by a person: {decision.reason}" if decision.reason else "Denied by a person."
+    return "Not run: the person denied the calls of this turn."
+
+
+def _unknown(run: RunState, kind: str) -> None:
+    """Calls that had begun before a crash: put to a person, or answered as unknown; never run again silently (B3)."""
+    made = {}
+    for call_id, call in run.open.items():
+        if call.begun and call.end is None:
+            if kind == "Approval":
+                made[call_id] = evolve(call, begun=False, unknown=True, decision=None)
+            else:
+                made[call_id] = evolve(call, end=ToolEnd(call_id, UNKNOWN_OUTCOME, is_error=True))
+        else:
+            made[call_id] = call
+    run.open = made
+
+
+_STARTS_ANEW = frozenset({Standing.EMPTY, Standing.SPOKEN, Standing.REFUSED})
+
+
+def _enter_ledger(run: RunState, state: Claude) -> None:
+    """`fresh` and `continues` begin a new ledger, except after a retry, a continuation or tool results."""
+    history = state.history or "main"
+    ledger = run.ledger(history)
+    if not (state.fresh or state.continues) or ledger.standing not in _STARTS_ANEW:
+        return
+    if state.continues is not None:
+        copied = run.ledger(state.continues).copy_for(has_tools=bool(state.tools))
+        run.with_ledger(history, evolve(copied, generation=ledger.generation + 1))
+    else:
+        run.with_ledger(history, Ledger(generation=ledger.generation + 1))
+
+
+def _change_say(run: RunState, at: float, dest: str, history: str | None, blocks: Any) -> None:
+    del at, dest
+    if history is not None:
+        run.with_ledger(history, run.ledger(history).say(blocks))
+
+
+def _change_tokens(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del at, history
+    run.tokens = {**run.tokens, dest: value}
+
+
+def _change_model(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del at, history
+    run.models = {**run.models, dest: value}
+
+
+def _change_wait(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del history
+    run.wait_until, run.wait_seconds = at + value, value
+    run.waited = {**run.waited, dest: run.waited.get(dest, 0.0) + value}
+
+
+def _change_park(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del history
+    asked = run.failure.retry_after if run.failure else None
+    run.parked = {"reason": value, "until": at + (asked or 60.0)}
+    run.attempts = _without(run.attempts, (dest, "retry"))
+    run.waited = _without(run.waited, dest)
+
+
+def _change_discard(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del run, at, dest, history, value  # read by _keep_reply
+
+
+def _change_compact(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del at, dest, value
+    run.compacting = run.compacting | {history or "main"}
+
+
+def _change_value(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
+    del at, dest, history
+    run.values = {**run.values, **value}
+
+
+_CHANGES: Mapping[str, Callable[[RunState, float, str, str | None, Any], None]] = {
+    "say": _change_say,
+    "max_tokens": _change_tokens,
+    "model": _change_model,
+    "wait": _change_wait,
+    "park": _change_park,
+    "discard": _change_discard,
+    "compact": _change_compact,
+    "value": _change_value,
+}
+
+
+def _say(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    ledger = run.ledger(record.data["history"])
+    for message in record.data["messages"]:
+        ledger = ledger.append_message(message)
+    run.with_ledger(record.data["history"], ledger)
+    if record.data["words"]:
+        run.waiting = ()
+
+
+def _tool_begin(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    begun = set(record.data["ids"])
+    run.open = {k: evolve(c, begun=True) if k in begun else c for k, c in run.open.items()}
+
+
+def _tool_end(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    made = dict(run.open)
+    slowest = 0.0
+    for call_id, content, is_error, seconds in record.data["ends"]:
+        made[call_id] = evolve(made[call_id], end=ToolEnd(call_id, content, is_error=is_error, seconds=seconds))
+        slowest = max(slowest, seconds)
+    run.open = made
+    run.elapsed += slowest
+
+
+def _asked(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    run.asked = record.data
+
+
+def _answer(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    data = record.data
+    run.parked = None
+    if "said" in data:
+        run.said = data["said"]
+        content = [{"type": "text", "text": run.said}] if isinstance(run.said, str) else run.said
+        run.waiting = (*run.waiting, {"role": "user", "content": content})
+        run.detector = run.detector.window_reset()
+        return
+    made = dict(run.open)
+    for call_id, (verb, given, reason) in data["decisions"].items():
+        made[call_id] = evolve(made[call_id], decision=Decision(verb, given, reason))
+    run.open = made
+
+
+def _code_begin(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    run.code = record.data
+
+
+def _code_end(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    data = record.data
+    run.code = None
+    run.elapsed += data["seconds"]
+    if data["error"] is None:
+        run.values = {**run.values, run.state: data["value"]}
+
+
+def _wake(run: RunState, record: Record, graph: Graph) -> None:
+    del record, graph
+    run.wait_until = None
+
+
+def _park(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    run.parked = record.data
+
+
+def _resume(run: RunState, record: Record, graph: Graph) -> None:
+    del record, graph
+    run.parked = None
+
+
+def _close(run: RunState, record: Record, graph: Graph) -> None:
+    del graph
+    run.closed = record.data
+
+
+def _without(mapping: Mapping[Any, Any], key: Any) -> Mapping[Any, Any]:
+    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping
+
+
+_APPLY: Mapping[str, Callable[[RunState, Record, Graph], None]] = {
+    "open": _open, "request": _request, "reply": _reply, "error": _error, "move": _move, "say": _say,
+    "tool.begin": _tool_begin, "tool.end": _tool_end, "asked": _asked, "answer": _answer, "code.begin": _code_begin,
+    "code.end": _code_end, "wake": _wake, "park": _park, "resume": _resume, "close": _close,
+}  # fmt: skip
+
+
+def cap_of(model: str) -> int | None:
+    """The most tokens one reply of this model may have (None: unknown)."""
+    return model_facts(model).max_output

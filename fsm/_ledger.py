@@ -1,0 +1,173 @@
+"""One history with Claude: append-only messages and their bytes.
+
+Each message is encoded once. What is to be said waits in `tail` until the next request seals it into one user message, so
+that tool results and words that follow them travel together, results first (R11, R12, R17). A sealed message is never
+rewritten (R35): the bytes of request n are a prefix of those of request n+1.
+
+`standing` is the one fact that the data-flow check (W6, W7, W9, W12) knows about a history; `after_reply` is its transition
+function, and both the check and the running ledger call it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from ._alphabet import ALPHABET, Group, Keep
+from ._errors import IllegalRequest
+from ._legality import Legality
+
+
+class Standing(Enum):
+    """Where a history stands."""
+
+    EMPTY = "empty"
+    OWES = "owes"  # the model must answer
+    CALLS = "calls"  # calls of the newest reply are unanswered
+    SPOKEN = "spoken"  # ends in a finished reply
+    REFUSED = "refused"  # the newest request was refused; the refused turn is not in the history
+
+
+_UNFINISHED = frozenset({Group.PAUSE, Group.COMPACTION})
+
+
+def after_reply(event: str, before: Standing, *, said: bool, discarded: bool) -> Standing:
+    """Where a history stands after a reply that was this event.
+
+    `said` is whether the arrow says something into this history, `discarded` whether it drops the reply.
+    """
+    spec = ALPHABET[event]
+    kept = not discarded and (spec.keep is Keep.ALWAYS or (spec.keep is Keep.IF_SAID and said))
+    if spec.group is Group.REFUSAL:
+        return Standing.OWES if said else Standing.REFUSED
+    if said and event != "tool_use":
+        return Standing.OWES
+    if not kept:
+        return before
+    if event == "tool_use":
+        return Standing.CALLS
+    return Standing.OWES if spec.group in _UNFINISHED else Standing.SPOKEN
+
+
+def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
+    """Whether the reply is appended to the history."""
+    keep = ALPHABET[event].keep
+    return not discarded and (keep is Keep.ALWAYS or (keep is Keep.IF_SAID and said))
+
+
+def encode(value: Any) -> bytes:
+    """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26)."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+@frozen
+class Ledger:
+    """The messages of one history, and what waits to be said."""
+
+    generation: int = 1
+    count: int = 0
+    digest: bytes = b""
+    standing: Standing = Standing.EMPTY
+    tail: tuple[Mapping[str, Any], ...] = ()
+    legality: Legality = field(factory=Legality.start, repr=False)
+    # Shared between successors and only ever appended to: a ledger sees the first `count` of them. A second successor
+    # of one ledger finds the list longer than its own count and copies.
+    _encoded: list[bytes] = field(factory=list, repr=False, eq=False)
+
+    def say(self, blocks: Iterable[Mapping[str, Any]]) -> Ledger:
+        """Something to be said with the next request. The order is kept, results stay first."""
+        return evolve(self, tail=(*self.tail, *blocks), standing=Standing.OWES)
+
+    def with_standing(self, standing: Standing) -> Ledger:
+        """The same messages, standing elsewhere (a refusal that was not appended)."""
+        return self if standing is self.standing else evolve(self, standing=standing)
+
+    def append_reply(self, content: list[Any], content_json: str, standing: Standing) -> Ledger:
+        """A reply of the model, echoed byte for byte (S6.2, S12.1)."""
+        raw = b'{"role":"assistant","content":%b}' % content_json.encode()
+        return self._append({"role": "assistant", "content": content}, raw, standing)
+
+    def append_message(self, message: Mapping[str, Any]) -> Ledger:
+        """A message that a caller gave (input as a list of messages)."""
+        if message.get("role") == "user":
+            content = message.get("content")
+            return self.say([{"type": "text", "text": content}] if isinstance(content, str) else content or [])
+        sealed = self.seal()
+        return sealed._append(message, encode(message), Standing.SPOKEN)._settled()
+
+    def append_encoded(self, raw: bytes) -> Ledger:
+        """A message of another run or ledger, already encoded."""
+        message = json.loads(raw)
+        standing = Standing.OWES if message.get("role") != "assistant" else Standing.SPOKEN
+        return self._append(message, raw, standing)._settled()
+
+    def seal(self) -> Ledger:
+        """What waits becomes one user message."""
+        if not self.tail:
+            return self
+        message = {"role": "user", "content": list(self.tail)}
+        return evolve(self._append(message, encode(message), self.standing), tail=())
+
+    def check(self) -> None:
+        """Refuse what the API would refuse, if the request ended here.
+
+        Raises:
+            IllegalRequest: with every violation (rule 5).
+        """
+        found = self.legality.finish()
+        if found:
+            raise IllegalRequest(found)
+
+    def body(self) -> bytes:
+        """The encoded messages, joined by commas."""
+        return b",".join(self._encoded[: self.count])
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages, decoded, with what waits as the last one."""
+        decoded: list[dict[str, Any]] = [json.loads(raw) for raw in self._encoded[: self.count]]
+        if self.tail:
+            decoded.append({"role": "user", "content": [dict(block) for block in self.tail]})
+        return decoded
+
+    def encoded(self) -> tuple[str, ...]:
+        """Each sealed message as JSON text."""
+        return tuple(raw.decode() for raw in self._encoded[: self.count])
+
+    def copy_for(self, *, has_tools: bool) -> Ledger:
+        """A new ledger that starts with a copy of this one: no thinking, no messages left empty (R35, R22)."""
+        fresh = Ledger(generation=self.generation)
+        for message in self.messages():
+            content = message["content"]
+            if isinstance(content, list) and message.get("role") == "assistant":
+                kept = [b for b in content if b.get("type") not in {"thinking", "redacted_thinking"}]
+                if not kept:
+                    continue
+                message = {**message, "content": kept}  # noqa: PLW2901 - the copy replaces what it was made from
+            if isinstance(content, list) and not has_tools and any("tool" in str(b.get("type")) for b in content):
+                msg = "a history with tool calls can only be continued by a state that has tools (R19e)"
+                raise IllegalCopy(msg)
+            fresh = fresh.append_message(message)
+        return evolve(fresh, standing=Standing.OWES if self.standing is Standing.REFUSED else self.standing)
+
+    def _append(self, message: Mapping[str, Any], raw: bytes, standing: Standing) -> Ledger:
+        legality, found = self.legality.step(message)
+        if found:
+            raise IllegalRequest(found)
+        encoded = self._encoded if len(self._encoded) == self.count else self._encoded[: self.count]
+        encoded.append(raw)
+        digest = hashlib.sha256(self.digest + raw).digest()
+        return evolve(
+            self, count=self.count + 1, digest=digest, standing=standing, legality=legality, encoded=encoded
+        )
+
+    def _settled(self) -> Ledger:
+        return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self
+
+
+class IllegalCopy(ValueError):
+    """`continues=` cannot copy this history."""

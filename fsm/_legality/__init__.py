@@ -1,0 +1,21 @@
+"""What a Messages request may look like: the rules as a step function over its messages.
+
+`Legality.step` takes one message and says which rules it breaks; `violations` is its fold over a whole request body.
+Our own sends, the emulator, the audit of foreign requests and `watch` all ask here, so no rule has a second copy.
+
+    profile   what one model or endpoint refuses beyond the rules that hold for all
+    findings  `Violation`, and every refusal in the API's own words
+    seen      the set of ids, shared between the states of one conversation
+    blocks    what one content block may look like by itself
+    turns     `Legality`: how the turns of a conversation fit together
+    request   `violations`: the envelope around the messages
+"""
+
+from __future__ import annotations
+
+from ._findings import Violation
+from ._profile import LENIENT, STRICT, Profile
+from ._request import REQUIRED, violations
+from ._turns import Legality
+
+__all__ = ["LENIENT", "REQUIRED", "STRICT", "Legality", "Profile", "Violation", "violations"]

@@ -1,0 +1,100 @@
+"""What is recorded: the entries of a journal, and the values that are read out of them.
+
+A record is `Record(seq, kind, at, data)`; `data` is plain JSON. It carries decisions (the row that was taken, the
+results of its effects), never the functions that decided, so folding a journal runs no user code.
+
+    kind        data
+    open        workflow, run_id, messages, tags, systems, heads, carried, limits
+    request     n, state, history, hash, attempt, and max_tokens / model / compact where changed
+    reply       event, message (without content), content (raw JSON text), request_id, seconds, price, output?
+    error       event, message, status, type, code, retry_after, request_id, draw, seconds
+    move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied, evidence?, request_id?
+    say         history, messages, words      said on entry: a prompt, or (words) the input and what a person said
+    tool.begin  ids
+    tool.end    ends: [[id, content, is_error, seconds], ...]
+    asked       kind, prompt, why, expires_at?
+    answer      said | decisions: {id: [verb, input, reason]}
+    code.begin  state
+    code.end    outcome, value, error, seconds
+    wake        -
+    park        reason, evidence, until?
+    resume      -
+    close       state, reason, evidence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from ._facts import Usage
+
+
+@frozen
+class Record:
+    """One entry of a journal. `seq` counts from 0 without gaps; `at` is seconds since the epoch."""
+
+    seq: int
+    kind: str
+    at: float
+    data: Mapping[str, Any]
+    parsed: Any = field(default=None, eq=False, repr=False)  # what `data` decodes to, kept to decode once
+
+
+@frozen
+class Move:
+    """An arrow that was taken.
+
+    `seq` counts moves from 1, `at` is seconds since the epoch; `guard` is the name of the guard that let it pass.
+    """
+
+    seq: int
+    at: float
+    source: str
+    event: str
+    dest: str
+    guard: str | None = None
+    effects: tuple[str, ...] = ()
+    index: int = 0
+    implied: bool = False
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        guard = f" [{self.guard}]" if self.guard else ""
+        effects = f" / {', '.join(self.effects)}" if self.effects else ""
+        return f"{self.source} --{self.event}{guard}{effects}--> {self.dest}"
+
+
+@frozen
+class Verdict:
+    """Why a run ended or stands still.
+
+    `state` is the final state, or the state it is parked in; `reason` is an event of the alphabet or `waiting_person`,
+    `waiting_api`, `interrupted`. `price` is in US dollars, None where a price is unknown (never 0). `duration` is
+    recorded work in seconds. `resumable` says that `resume` goes on from here.
+    """
+
+    state: str
+    reason: str
+    evidence: Mapping[str, Any] = field(factory=dict)
+    usage: Usage = field(factory=Usage)
+    price: float | None = None
+    duration: float = 0.0
+    pending_tool_ids: tuple[str, ...] = ()
+    resumable: bool = False
+    request_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        price = "price unknown" if self.price is None else f"${self.price:.4f}"
+        why = self.evidence.get("why")
+        lines = [
+            f"{self.state}: {self.reason}" + (f" - {why}" if why else ""),
+            f"{self.usage.input_tokens} tokens in, {self.usage.output_tokens} out, {price}, {self.duration:.1f} s",
+        ]
+        if self.pending_tool_ids:
+            lines.append(f"unanswered calls: {', '.join(self.pending_tool_ids)}")
+        if self.resumable:
+            lines.append("resumable: resume(workflow, run_id, journal=...) goes on from here")
+        return "\n".join(lines)

@@ -1,0 +1,416 @@
+"""The state kinds: who acts next, and where each event leads.
+
+A state is built in a class body with `.on(event=target)`, then sealed with its workflow: from then on it only reads. The
+keyword arguments of `.on` are TypedDicts, so that a type checker refuses an event that the kind does not have.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import typing
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    get_args,
+    get_origin,
+    overload,
+)
+
+from attrs import evolve, field, frozen
+
+from ._alphabet import accepted_by
+from ._effects import Effect, as_effect
+from ._errors import DeclarationError
+from ._facts import Facts
+from ._guards import Guard, as_guard
+from ._params import MessageParams, check_params, output_schema, seconds_of
+from ._toolspec import ToolSpec, as_toolspec
+
+L = TypeVar("L", bound=str)
+
+
+@frozen
+class Alternative:
+    """One target of an event: the state, the guard that lets it pass, the effects of taking it."""
+
+    target: State
+    guard: Guard | None = None
+    effects: tuple[Effect, ...] = ()
+
+    def when(self, guard: Guard | Callable[[Facts], bool]) -> Alternative:
+        """Take it only when the guard holds (both, where it has one already)."""
+        new = as_guard(guard)
+        return evolve(self, guard=new if self.guard is None else self.guard & new)
+
+    def then(self, *effects: Effect) -> Alternative:
+        """Do this when it is taken, in this order."""
+        return evolve(self, effects=(*self.effects, *map(as_effect, effects)))
+
+
+class State:
+    """A place in the conversation. Use one of the kinds below."""
+
+    kind: ClassVar[str] = ""
+    history: str | None = None
+
+    def __init__(self, *, initial: bool = False) -> None:
+        self.name: str | None = None
+        self.owner: str | None = None
+        self.family: object = None  # the class it was declared in; targets resolve by name along the bases
+        self.initial = initial
+        self.rows: dict[str, tuple[Alternative, ...]] = {}
+        self.row_lines: dict[str, str] = {}
+        self.where = _declared_at()
+        self.sealed = False
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.name is None:
+            self.name, self.owner = name, owner.__name__
+            self.family = owner
+
+    def when(self, guard: Guard | Callable[[Facts], bool]) -> Alternative:
+        """This state as a target that is taken only when the guard holds."""
+        return Alternative(self).when(guard)
+
+    def then(self, *effects: Effect) -> Alternative:
+        """This state as a target, with effects."""
+        return Alternative(self).then(*effects)
+
+    def _on(self, rows: Mapping[str, Any]) -> Self:
+        if self.sealed:
+            msg = (
+                f"'{self.owner}.{self.name}' belongs to a finished workflow and takes no more rows: "
+                f"subclass it and write {self.name} = {self.owner}.{self.name}.replace({next(iter(rows), 'event')}=...)"
+            )
+            raise DeclarationError(msg)
+        for event, target in rows.items():
+            if event in self.rows:
+                msg = f"{self.kind} state: {event} has a row already; give its alternatives as one list"
+                raise DeclarationError(msg)
+            self._set(event, target)
+        return self
+
+    def _set(self, event: str, target: Any) -> None:
+        if not self.accepts(event):
+            near = difflib.get_close_matches(event, self.alphabet(), 1)
+            hint = f"did you mean {near[0]}?" if near else f"it accepts {', '.join(self.alphabet())}"
+            msg = f"a {self.kind} state has no event {event!r}: {hint}"
+            raise DeclarationError(msg)
+        self.rows[event] = _alternatives(event, target)
+        self.row_lines[event] = _declared_at()
+
+    def replace(self, **rows: Any) -> Self:
+        """A copy with these rows instead, for a subclass; the other rows stay."""
+        copy = self.bare()
+        copy.rows, copy.row_lines = dict(self.rows), dict(self.row_lines)
+        for event, target in rows.items():
+            copy._set(event, target)
+        copy.where = _declared_at()
+        return copy
+
+    def bare(self) -> Self:
+        """A copy without rows, without owner."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.name = copy.owner = copy.family = None
+        copy.rows, copy.row_lines, copy.sealed = {}, {}, False
+        return copy
+
+    def alphabet(self) -> tuple[str, ...]:
+        """The events that it accepts."""
+        return accepted_by(self.kind)
+
+    def accepts(self, event: str) -> bool:
+        """Whether the event belongs to this kind of state."""
+        return event in self.alphabet()
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name or '(unnamed)'} at {self.where}>"
+
+
+Target = State | Alternative | Sequence[State | Alternative]
+
+
+class ActiveRows(TypedDict, total=False):
+    """Every state that is not final."""
+
+    cancel: Target
+
+
+class ClaudeRows(ActiveRows, total=False):
+    """The events of a `Claude` state: stop reasons, error types, and what only the client can see."""
+
+    end_turn: Target
+    tool_use: Target
+    stop_sequence: Target
+    max_tokens: Target
+    pause_turn: Target
+    refusal: Target
+    model_context_window_exceeded: Target
+    compaction: Target
+    rate_limit_error: Target
+    timeout_error: Target
+    api_error: Target
+    overloaded_error: Target
+    conflict_error: Target
+    invalid_request_error: Target
+    authentication_error: Target
+    billing_error: Target
+    permission_error: Target
+    not_found_error: Target
+    request_too_large: Target
+    connection_error: Target
+    cut_stream: Target
+    empty_turn: Target
+    unknown_stop: Target
+    malformed: Target
+    invalid_output: Target
+    stuck: Target
+    over_limit: Target
+
+
+class ToolsRows(ActiveRows, total=False):
+    """The events of a `Tools` state."""
+
+    tool_results: Target
+    approval_needed: Target
+    outcome_unknown: Target
+
+
+class ApprovalRows(ActiveRows, total=False):
+    """The events of an `Approval` state."""
+
+    approved: Target
+    denied: Target
+    expired: Target
+
+
+class HumanRows(ActiveRows, total=False):
+    """The events of a `Human` state."""
+
+    said: Target
+    expired: Target
+
+
+class CodeRows(ActiveRows, total=False):
+    """The events of a `Code` state besides its outcomes."""
+
+    raised: Target
+
+
+class Claude(State):
+    """The model acts.
+
+    Args:
+        model: model name, as the API takes it.
+        max_tokens: tokens one reply may have.
+        system: text, text blocks, or a function of `deps` that is called once per run and frozen (R35).
+        tools: functions, `@tool`, SDK tools, server tool dicts.
+        output: a JSON schema (dict), or a type pydantic can make one of; the reply's text is parsed against it.
+        history: name of the line of talk; states of one history share it.
+        fresh: begin an empty ledger when the own one is empty, finished or refused.
+        continues: begin with a copy of this history instead of an empty ledger.
+        prompt: text, or a function of `Facts`: said on entry when there is nothing to answer.
+        initial: the run starts here.
+        extra_body: parameters that the installed SDK does not know, merged into the request.
+        params: any other parameter of `messages.create`.
+
+    Raises:
+        DeclarationError: an unknown parameter, a tool without docstring, a limit that is not positive.
+    """
+
+    kind = "Claude"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        max_tokens: int,
+        system: str | Sequence[Mapping[str, Any]] | Callable[[Any], str] | None = None,
+        tools: Iterable[Any] = (),
+        output: Any = None,
+        history: str = "main",
+        fresh: bool = False,
+        continues: str | None = None,
+        prompt: str | Callable[[Facts], Any] | None = None,
+        initial: bool = False,
+        extra_body: Mapping[str, Any] | None = None,
+        **params: Unpack[MessageParams],
+    ) -> None:
+        super().__init__(initial=initial)
+        check_params(params, max_tokens)
+        self.model, self.max_tokens, self.system = model, max_tokens, system
+        self.tools: tuple[ToolSpec, ...] = tuple(as_toolspec(t) for t in tools)
+        self.output = output_schema(output)
+        self.history, self.fresh, self.continues, self.prompt = history, fresh, continues, prompt
+        self.params: dict[str, Any] = {**params, **(extra_body or {})}
+        if continues == history:
+            msg = f"continues={continues!r} would copy the history onto itself: give the state another history="
+            raise DeclarationError(msg)
+        names = [t.name for t in self.tools]
+        if doubled := {n for n in names if names.count(n) > 1}:
+            msg = f"tool names must be unique (R41): {', '.join(sorted(doubled))}"
+            raise DeclarationError(msg)
+
+    def on(self, **rows: Unpack[ClaudeRows]) -> Self:
+        """Where each event leads: a state, an alternative, or a list of alternatives tried in order."""
+        return self._on(rows)
+
+    @property
+    def forbids_tools(self) -> bool:
+        """Whether `tool_choice` keeps the model from calling tools."""
+        choice = self.params.get("tool_choice")
+        return isinstance(choice, Mapping) and choice.get("type") == "none"
+
+    @property
+    def client_tools(self) -> tuple[ToolSpec, ...]:
+        """The tools that our side runs."""
+        return tuple(t for t in self.tools if t.is_client)
+
+
+class Tools(State):
+    """Tool functions act, for the newest reply that has unanswered calls."""
+
+    kind = "Tools"
+
+    def on(self, **rows: Unpack[ToolsRows]) -> Self:
+        """Where each event leads."""
+        return self._on(rows)
+
+
+class Approval(State):
+    """A person decides on the open calls. `within` is seconds, or text such as "30m", "12h", "1d"."""
+
+    kind = "Approval"
+
+    def __init__(self, *, within: str | float | None = None, initial: bool = False) -> None:
+        super().__init__(initial=initial)
+        self.within = seconds_of(within)
+
+    def on(self, **rows: Unpack[ApprovalRows]) -> Self:
+        """Where each event leads."""
+        return self._on(rows)
+
+
+class Human(State):
+    """A person speaks. `within` is seconds, or text such as "30m", "12h", "1d"."""
+
+    kind = "Human"
+
+    def __init__(self, *, within: str | float | None = None, initial: bool = False) -> None:
+        super().__init__(initial=initial)
+        self.within = seconds_of(within)
+
+    def on(self, **rows: Unpack[HumanRows]) -> Self:
+        """Where each event leads."""
+        return self._on(rows)
+
+
+@frozen
+class Outcome(Generic[L]):
+    """What a `Code` function decided, with a value that is recorded as `facts.values[state name]` (plain JSON)."""
+
+    name: L
+    value: Any = field(default=None)
+
+
+_R = TypeVar("_R")
+_Takes = Callable[Concatenate[Facts, ...], _R]  # a `Context` may follow
+
+
+class Code(State, Generic[L]):
+    """A Python function acts. `fn(facts)` (and a `Context[T]` parameter if it wants one) returns an outcome.
+
+    The outcomes are read from the return annotation, `Literal["ok", "thin"]` or `Outcome[Literal["ok", "thin"]]`.
+    """
+
+    kind = "Code"
+
+    # Not `L | Outcome[L]` in one: a type checker would widen the Literal to str there.
+    @overload
+    def __init__(self, fn: _Takes[Coroutine[Any, Any, Outcome[L]]], *, initial: bool = ...) -> None: ...
+    @overload
+    def __init__(self, fn: _Takes[Coroutine[Any, Any, L]], *, initial: bool = ...) -> None: ...
+    @overload
+    def __init__(self, fn: _Takes[Outcome[L]], *, initial: bool = ...) -> None: ...
+    @overload
+    def __init__(self, fn: _Takes[L], *, initial: bool = ...) -> None: ...
+    def __init__(self, fn: Any, *, initial: bool = False) -> None:
+        super().__init__(initial=initial)
+        if not callable(fn):
+            msg = f"Code(fn) takes a function of Facts, not {fn!r}"
+            raise DeclarationError(msg)
+        self.fn: Callable[..., Any] = fn
+        self.outcomes, self.outcomes_problem = _outcomes(fn)
+
+    def on(self, outcome: L | None = None, target: Target | None = None, /, **rows: Unpack[CodeRows]) -> Self:
+        """`.on("ok", target)` for an outcome, `.on(raised=target)` for an exception."""
+        given: dict[str, Any] = dict(rows)
+        if outcome is not None:
+            given[outcome] = target
+        return self._on(given)
+
+    def alphabet(self) -> tuple[str, ...]:
+        """Its outcomes, `raised` and `cancel`."""
+        return (*self.outcomes, *accepted_by("Code"))
+
+    def accepts(self, event: str) -> bool:
+        """Unknown outcomes are taken here and reported by the checks, with all other findings (W1)."""
+        del event
+        return True
+
+
+class Final(State):
+    """Nobody acts: the run is over. `ok=False` says that it did not reach its goal."""
+
+    kind = "Final"
+
+    def __init__(self, *, ok: bool = True, initial: bool = False) -> None:
+        super().__init__(initial=initial)
+        self.ok = ok
+
+
+def _alternatives(event: str, target: Any) -> tuple[Alternative, ...]:
+    given = list(target) if isinstance(target, (list, tuple)) else [target]
+    if not given:
+        msg = f"{event}=[] leads nowhere: give a state"
+        raise DeclarationError(msg)
+    for item in given:
+        if not isinstance(item, (State, Alternative)):
+            msg = f"{event}= leads to a state, state.when(...), state.then(...) or a list of these, not {item!r}"
+            raise DeclarationError(msg)
+    return tuple(item if isinstance(item, Alternative) else Alternative(item) for item in given)
+
+
+def _outcomes(fn: Callable[..., Any]) -> tuple[tuple[str, ...], str | None]:
+    """The names in the return annotation, and what is wrong with it."""
+    shown = getattr(fn, "__name__", repr(fn))
+    try:
+        returned = typing.get_type_hints(fn).get("return")
+    except Exception as error:  # noqa: BLE001 - an annotation can raise anything; it becomes a finding
+        return (), f"the return annotation of '{shown}' cannot be read ({error})"
+    if get_origin(returned) in {Awaitable, typing.Coroutine}:
+        returned = get_args(returned)[-1]
+    if get_origin(returned) is Outcome:
+        returned = get_args(returned)[0]
+    names = get_args(returned) if get_origin(returned) is Literal else ()
+    if not names or not all(isinstance(n, str) for n in names):
+        return (), f"'{shown}' must be annotated -> Literal['ok', ...] or -> Outcome[Literal['ok', ...]]"
+    return tuple(names), None
+
+
+def _declared_at() -> str:
+    """file:line of the statement outside this package that is being executed."""
+    frame = sys._getframe(1)  # noqa: SLF001 - documented, and the only cheap way to know the caller's line
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fsm."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.f_lineno}"

@@ -1,0 +1,219 @@
+"""`Workflow`: a class body becomes a graph, is checked, and compiled."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+from ._alphabet import FINAL_NAMES
+from ._errors import DeclarationError, WorkflowError
+from ._graph import Graph, build_graph
+from ._params import Limits
+from ._rows import states_of_rows
+from ._states import State
+
+if TYPE_CHECKING:
+    from ._check import Finding
+    from ._compile import Plan, Sealed
+    from .tools import Toolbox
+
+_RESERVED = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
+
+
+class WorkflowType(type):
+    """What a workflow class can be asked. The machine is compiled when it is first needed."""
+
+    _name: str
+    _states: Mapping[str, State]
+    _graph: Graph
+    _plan: Plan | None
+    _toolbox: Toolbox | None
+    limits: Limits
+
+    @property
+    def name(cls) -> str:
+        """The name in records, pictures and messages."""
+        return cls._name
+
+    @property
+    def states(cls) -> Mapping[str, State]:
+        """The declared states by name, without their rows: what `from_transitions(states=...)` takes."""
+        return {name: state.bare() for name, state in cls._states.items()}
+
+    @property
+    def graph(cls) -> Graph:
+        """The model that checker, machine, pictures, tests and audit read."""
+        return cls._graph
+
+    @property
+    def table(cls) -> list[dict[str, object]]:
+        """All rows as the `transitions` library writes them, plus `effects` and `implied`."""
+        return [edge.row() for edge in cls._graph.edges]
+
+    @property
+    def machine(cls) -> Sealed:
+        """The sealed `transitions.Machine` that enforces every move."""
+        return cls.plan.machine
+
+    @property
+    def plan(cls) -> Plan:
+        """The compiled workflow.
+
+        Raises:
+            WorkflowError: declared with `check=False`, and the checks find errors: it can be drawn, not run.
+        """
+        if cls._plan is None:
+            from ._compile import compile_graph
+
+            _refuse(cls._graph)
+            cls._plan = compile_graph(cls._graph)
+        return cls._plan
+
+    @property
+    def toolbox(cls) -> Toolbox:
+        """The tools of all states, with their schemas."""
+        if cls._toolbox is None:
+            from ._states import Claude
+            from .tools import Toolbox
+
+            cls._toolbox = Toolbox({n: s.tools for n, s in cls._states.items() if isinstance(s, Claude)})
+        return cls._toolbox
+
+    def check(cls) -> tuple[Finding, ...]:
+        """Every finding of W1-W12, warnings included; empty when all is well."""
+        from ._check import check
+
+        return check(cls._graph)
+
+    def diagram(cls, format: str = "svg", **options: Any) -> str:
+        """The picture: "dot", "mermaid", "svg" or "table"."""
+        from .diagram import render
+
+        return render(cls._graph, format, **options)
+
+    def __repr__(cls) -> str:
+        return f"<workflow {cls._name}: {', '.join(cls._states)}>"
+
+
+class Workflow(metaclass=WorkflowType):
+    """A conversation with Claude as a state machine. Declare states in the class body and lead their events somewhere.
+
+    Class options:
+        strict: imply no standard rows; every event must be declared.
+        limits: `Limits(...)` for every run of it.
+        check: False to draw a broken machine with its findings; it cannot be run.
+
+    Raises:
+        WorkflowError: with every finding of the checks W1-W12.
+    """
+
+    _name = "Workflow"
+    _states: Mapping[str, State] = MappingProxyType({})
+    _graph = build_graph("Workflow", {})
+    _plan = None
+    _toolbox = None
+    limits = Limits()
+
+    def __init_subclass__(
+        cls, *, strict: bool = False, limits: Limits | None = None, check: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        states: dict[str, State] = {}
+        for base in reversed(cls.__mro__[1:]):
+            if isinstance(base, WorkflowType):
+                states.update(base._states)
+        states.update(_declared(cls))
+        for state in states.values():
+            state.sealed = True
+        cls._name = cls.__name__
+        cls._states = MappingProxyType(states)
+        cls.limits = limits if limits is not None else cls.limits
+        cls._graph = build_graph(
+            cls.__name__, states, families=frozenset(cls.__mro__), strict=strict, doc=_doc(cls)
+        )
+        cls._plan = cls._toolbox = None
+        if check:
+            _refuse(cls._graph)
+
+    def __init__(self) -> None:
+        msg = f"a workflow is not instantiated: run({type(self).__name__}, ...) runs it"
+        raise DeclarationError(msg)
+
+    @classmethod
+    def from_transitions(
+        cls,
+        *,
+        name: str,
+        states: Mapping[str, State],
+        transitions: Iterable[Mapping[str, Any] | Sequence[Any]],
+        guards: Mapping[str, Any] | None = None,
+        initial: str | None = None,
+        limits: Limits | None = None,
+        strict: bool = False,
+        check: bool = True,
+    ) -> type[Self]:
+        """The same machine in the format of the `transitions` library.
+
+        Args:
+            name: name of the workflow.
+            states: state objects without `.on` rows, by name.
+            transitions: dicts with `trigger`, `source`, `dest`, and `conditions`, `unless`, `effects` where wanted, or
+                lists `[trigger, source, dest]`. `"*"` is every state that is not final, `"="` the source.
+            guards: what string conditions refer to.
+            initial: name of the first state; the first one given unless named.
+            limits: as for a class.
+            strict: as for a class.
+            check: as for a class.
+
+        Raises:
+            DeclarationError: a key or callback that has no place here, with the remedy; an unknown name.
+            WorkflowError: with every finding of the checks.
+        """
+        built = states_of_rows(name, states, transitions, guards or {}, initial)
+
+        def body(namespace: dict[str, Any]) -> None:
+            namespace.update(built)
+            namespace["__module__"] = "fsm"
+
+        options = {"strict": strict, "limits": limits, "check": check}
+        made: type[Self] = types.new_class(name, (cls,), options, body)
+        return made
+
+
+def _declared(cls: type) -> dict[str, State]:
+    """The states of a class body, in order.
+
+    Raises:
+        DeclarationError: a state under a name that the class itself uses.
+    """
+    states = {name: value for name, value in vars(cls).items() if isinstance(value, State)}
+    for name in states:
+        if name in _RESERVED:
+            msg = f"'{cls.__name__}.{name}' cannot be a state: Workflow uses that name. Call it something else"
+            raise DeclarationError(msg)
+    return states
+
+
+def _doc(cls: type) -> str:
+    return (cls.__dict__.get("__doc__") or "").strip()
+
+
+def _refuse(graph: Graph) -> None:
+    from ._check import check
+
+    findings = check(graph)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise WorkflowError(graph.name, errors)
+    if findings:
+        import warnings
+
+        for finding in findings:
+            warnings.warn(str(finding), stacklevel=4)
+
+
+def final_states(workflow: WorkflowType) -> tuple[str, ...]:
+    """The names of all final states, the exits included."""
+    return tuple(node.name for node in workflow.graph.nodes if node.is_final or node.name in FINAL_NAMES)

@@ -1,0 +1,106 @@
+"""Text from data, made safe and measured: names, guards and effects are somebody else's words (X1).
+
+Renderers quote for their own format; what no format wants (control characters, bidirectional overrides, lone surrogates)
+is taken out here, once.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+
+LONGEST = 300  # characters of any one text; a name that long is no name any more
+
+# Widths of Helvetica, in thousandths of the font size. Arial and Liberation Sans have the same.
+_WIDTHS = {
+    191: "'",
+    222: "ijl",
+    260: "|",
+    278: " !,./:;I[\\]ft",
+    333: "()-`r",
+    334: "{}",
+    355: '"',
+    389: "*",
+    469: "^",
+    500: "Jcksvxyz",
+    556: "#$0123456789?L_abdeghnopqu",
+    584: "+<=>~",
+    611: "FTZ",
+    667: "&ABEKPSVXY",
+    722: "CDHNRUw",
+    778: "GOQ",
+    833: "Mm",
+    889: "%",
+    944: "W",
+    1015: "@",
+}
+_WIDTH_OF = {char: width for width, chars in _WIDTHS.items() for char in chars}
+_OTHER, _WIDE = 650, 1000
+_BOLD = 1.07
+_SLACK = 1.04  # a viewer may have another font than the one measured
+
+
+def clean(text: object) -> str:
+    """The text on one line, without control, format, surrogate, private or unassigned characters."""
+    kept = (" " if char.isspace() else char for char in str(text) if _is_shown(char))
+    return " ".join("".join(kept).split())[:LONGEST]
+
+
+def _is_shown(char: str) -> bool:
+    return char.isspace() or not unicodedata.category(char).startswith("C")
+
+
+def short(text: str, limit: int) -> str:
+    """At most `limit` characters; what is left out shows as …"""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def width(text: str, size: float, *, bold: bool = False) -> float:
+    """How many pixels the text takes at this font size."""
+    thousandths = sum(_char_width(char) for char in text)
+    return thousandths / 1000 * size * (_BOLD if bold else 1) * _SLACK
+
+
+def _char_width(char: str) -> int:
+    known = _WIDTH_OF.get(char)
+    if known is not None:
+        return known
+    if unicodedata.combining(char):
+        return 0
+    return _WIDE if unicodedata.east_asian_width(char) in "WF" else _OTHER
+
+
+def wrapped(words: list[str], limit: int, lines: int) -> list[str]:
+    """`a, b, c` over at most `lines` lines of about `limit` characters; the last one says how many are left out."""
+    out: list[str] = []
+    for place, word in enumerate(words):
+        piece = short(word, limit) + ("," if place < len(words) - 1 else "")
+        if out and len(out[-1]) + 1 + len(piece) <= limit:
+            out[-1] += " " + piece
+        elif len(out) < lines:
+            out.append(piece)
+        else:
+            out[-1] += f" +{len(words) - place}"
+            break
+    return out
+
+
+def filled(head: str, items: tuple[str, ...], limit: int) -> list[str]:
+    """`head: a · b · c`, broken between items (and in one that is longer) at about `limit` characters."""
+    lines = [f"{head}:"]
+    for place, item in enumerate(items):
+        joint = " · " if place else " "
+        if len(lines[-1]) + len(joint) + len(item) <= limit:
+            lines[-1] += joint + item
+        else:
+            begun = lines.pop() + " " if place == 0 else ""
+            lines += textwrap.wrap(begun + item, limit)
+    return lines
+
+
+def numbers(seqs: tuple[int, ...]) -> str:
+    """`1, 3, 5`; a long list keeps its ends and says how many there are."""
+    most, head = 6, 3
+    if len(seqs) <= most:
+        return ", ".join(map(str, seqs))
+    return f"{', '.join(map(str, seqs[:head]))} … {seqs[-1]} ({len(seqs)}×)"

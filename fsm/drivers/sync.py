@@ -1,0 +1,172 @@
+"""The sync driver: performs each action in the calling thread, tools in worker threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from .. import _sdk
+from .._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
+from .._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
+from .._records import Move
+from .._wire import Delta
+from ..tools import end_of, failed_end, timeout_end
+from ._functions import call_function, code_ended
+from ._pump import PARALLEL, PATIENCE, Session
+from ._threads import THREADS
+
+
+def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> Iterator[Move | Delta]:
+    """Drive a run until it ends or parks, giving each move once it is recorded.
+
+    Leaving the loop, or Ctrl-C, parks the run as `interrupted`; what had begun is known and nothing is lost.
+    """
+    pump = session.pump(first)
+    calls = _Calls(session)
+    try:
+        turn = next(pump)
+        while True:
+            yield from turn.moves
+            if isinstance(turn.action, Finish):
+                return
+            event = yield from _perform(session, calls, turn.action, deltas=deltas)
+            turn = pump.send(event)
+    except (GeneratorExit, KeyboardInterrupt) as stop:
+        if not session.conversation.finished:
+            calls.keep_finished()
+            session.commit(Parked(session.clock(), "interrupted"))
+        if isinstance(stop, GeneratorExit):
+            raise
+
+
+def _perform(
+    session: Session, calls: _Calls, action: Action | None, *, deltas: bool
+) -> Generator[Delta, None, Event]:
+    if isinstance(action, SendRequest):
+        return (yield from _send(session, action, deltas=deltas))
+    if isinstance(action, RunTools):
+        calls.start(action.calls)
+    if action is None or isinstance(action, RunTools):
+        return calls.some_ended()
+    if isinstance(action, AskHuman):
+        given = session.ask(action.question) if session.ask is not None else None
+        return Parked(session.clock(), "waiting_person") if given is None else session.answer(action, given)
+    if isinstance(action, Wait):
+        session.sleep(action.seconds)
+        return TimePassed(max(session.clock(), action.until))
+    if isinstance(action, RunCode):
+        return _run_code(session, action)
+    msg = f"no driver performs {action!r}"
+    raise AssertionError(msg)
+
+
+def _send(session: Session, action: SendRequest, *, deltas: bool) -> Generator[Delta, None, Event]:
+    wants = session.stream or deltas or session.on_delta is not None
+    request = _sdk.Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
+    outcome: Event | None = None
+    for item in _sdk.send(request):
+        if isinstance(item, Delta):
+            if session.on_delta is not None:
+                session.on_delta(item)
+            if deltas:
+                yield item
+        else:
+            outcome = item
+    assert outcome is not None  # noqa: S101 - send() always ends with an outcome
+    return outcome
+
+
+def _run_code(session: Session, action: RunCode) -> CodeEnded:
+    started = time.monotonic()
+    try:
+        value = call_function(action.fn, action.facts, session.context(None))
+        if asyncio.iscoroutine(value):
+            value = asyncio.run(value)
+    except Exception as error:  # noqa: BLE001 - whatever the function raises is the event `raised`
+        return code_ended(session.clock(), error, started)
+    return code_ended(session.clock(), value, started)
+
+
+class _Calls:
+    """The running calls of one reply."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.waiting: list[OpenCall] = []
+        self.running: dict[str, tuple[OpenCall, float]] = {}
+        self.ready: list[ToolEnd] = []
+        self.done: SimpleQueue[ToolEnd] = SimpleQueue()
+
+    def start(self, calls: Sequence[OpenCall]) -> None:
+        """Validate each call and start it; at most `PARALLEL` at once."""
+        self.done = SimpleQueue()  # what an abandoned call of an earlier reply still puts into the old one is ignored
+        self.ready = []
+        for call in calls:
+            refusal = self.session.toolbox.refusal(call)
+            self.waiting.append(call) if refusal is None else self.ready.append(refusal)
+        self._fill()
+
+    def _fill(self) -> None:
+        while self.waiting and len(self.running) < PARALLEL:
+            call = self.waiting.pop(0)
+            started = time.monotonic()
+            self.running[call.id] = (call, started)
+            THREADS.run(partial(_run_call, self.session, call, started), self.done.put)
+
+    def some_ended(self) -> ToolsEnded:
+        """Wait for the next end, and a moment for its siblings."""
+        ends, self.ready = self.ready, []
+        while self.running or self.waiting:
+            try:
+                ends.append(self._ended(self.done.get(timeout=PATIENCE if ends else self._shortest())))
+            except Empty:
+                ends.extend(self._overdue())
+                if ends:
+                    break
+        return ToolsEnded(self.session.clock(), tuple(ends))
+
+    def _ended(self, end: ToolEnd) -> ToolEnd:
+        self.running.pop(end.call_id, None)
+        self._fill()
+        return end
+
+    def _shortest(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min(started + _timeout(call) - now for call, started in self.running.values()))
+
+    def _overdue(self) -> list[ToolEnd]:
+        now = time.monotonic()
+        late = [call for call, started in self.running.values() if now - started >= _timeout(call)]
+        for call in late:
+            del self.running[call.id]
+        self._fill()
+        return [timeout_end(call, _timeout(call)) for call in late]
+
+    def keep_finished(self) -> None:
+        """On an interruption: record what had ended, so that only the others are of unknown outcome."""
+        ends = list(self.ready)
+        while not self.done.empty():
+            end = self.done.get()
+            if self.running.pop(end.call_id, None) is not None:
+                ends.append(end)
+        if ends:
+            self.session.commit(ToolsEnded(self.session.clock(), tuple(ends)))
+
+
+def _timeout(call: OpenCall) -> float:
+    return call.spec.timeout if call.spec is not None else 0.0
+
+
+def _run_call(session: Session, call: OpenCall, started: float) -> ToolEnd:
+    assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
+    try:
+        value: Any = session.toolbox.of(call.spec).call(call, session.context(call.id))
+        if asyncio.iscoroutine(value):
+            value = asyncio.run(value)
+        return end_of(call, value, started)
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
+        return failed_end(call, error, started)

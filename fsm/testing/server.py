@@ -1,0 +1,217 @@
+"""The emulator behind real HTTP/1.1, on loopback only (V9, X3): what `fsm emulator` and `fsm demo` run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+from fsm.testing import _serving
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fsm.testing._serving import Answer
+    from fsm.testing.emulator import Emulator
+
+MAX_BODY = 32 * 1024 * 1024  # R54
+_HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
+_DRAINED = 2 * MAX_BODY  # A body that is too large is read this far, so that the client reads the 413 before the reset.
+_PIECE = 65_536
+_MISDIRECTED = 421
+_LOG = logging.getLogger(__name__)
+
+
+def serve(emulator: Emulator, host: str = "127.0.0.1", port: int = 0) -> Server:
+    """Put an emulator behind HTTP on loopback.
+
+    Params:
+        emulator: what answers; several servers may share one.
+        host: 127.0.0.1, localhost or ::1.
+        port: 0 takes a free one.
+
+    Returns:
+        The running server: use it as a context manager, or call `close`.
+
+    Raises:
+        ValueError: the host is not loopback.
+        OSError: the port is taken; choose another.
+    """
+    return Server(emulator, host, port)
+
+
+class Server:
+    """A running loopback server; `url` is what `anthropic.Anthropic(base_url=...)` takes."""
+
+    def __init__(self, emulator: Emulator, host: str = "127.0.0.1", port: int = 0) -> None:
+        if host not in _HOSTS:
+            raise ValueError(f"the emulator binds loopback only, not {host!r}: use 127.0.0.1, localhost or ::1")
+        family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+        self._http = _HTTPServer(emulator, _HOSTS[host], port, family)
+        shown = "[::1]" if host == "::1" else "127.0.0.1"
+        self.port: int = self._http.port
+        self.url = f"http://{shown}:{self.port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="fsm-emulator")
+        self._closed = threading.Event()
+        self._thread.start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block until the server is closed, at most `seconds`; returns whether it is."""
+        return self._closed.wait(seconds)
+
+    def close(self) -> None:
+        """Stop: no thread, connection or socket is left when this returns. Closing again does nothing."""
+        if self._closed.is_set():
+            return
+        self._http.shutdown()
+        self._thread.join()
+        self._http.drop_connections()
+        self._http.server_close()
+        self._closed.set()
+
+    def __enter__(self) -> Self:
+        """The server itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False
+    block_on_close = True
+    allow_reuse_address = True
+
+    def __init__(self, emulator: Emulator, host: str, port: int, family: int) -> None:
+        self.address_family = family
+        self.emulator = emulator
+        self.closing = threading.Event()
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__((host, port), _Handler)
+        self.port = int(self.server_address[1])
+        self.allowed_hosts = frozenset(f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's own, which asks the resolver for the machine's name.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", int(self.server_address[1])
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            self._open.add(request)
+        try:
+            if not self.closing.is_set():
+                super().process_request_thread(request, client_address)
+            else:
+                self.shutdown_request(request)
+        finally:
+            with self._open_lock:
+                self._open.discard(request)
+
+    def drop_connections(self) -> None:
+        """Wake the threads that wait on a kept-alive connection."""
+        self.closing.set()
+        with self._open_lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base class's signature
+        """Say nothing of a client that went away; anything else is our own fault and must be seen."""
+        if not isinstance(sys.exception(), OSError):
+            _LOG.exception("the emulator could not answer %s", client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "fsm-emulator"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    timeout = 120
+    server: _HTTPServer
+
+    def do_POST(self) -> None:
+        self._handle()
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: the emulator keeps every request itself."""
+
+    def _handle(self) -> None:
+        # A rebound page is same-origin and sends no Origin, so Host is the only evidence (X3).
+        hosts = self.headers.get_all("host") or []
+        if len(hosts) != 1 or hosts[0].strip().lower() not in self.server.allowed_hosts:
+            self._refuse(_MISDIRECTED, "The Host header does not name this server")
+            return
+        origins = self.headers.get_all("origin") or []
+        if any(origin.strip().lower() != f"http://{hosts[0].strip().lower()}" for origin in origins):
+            self._refuse(HTTPStatus.FORBIDDEN, "Requests from web pages of another origin are refused")
+            return
+        raw = self._read_body()
+        if raw is None:
+            return
+        answer = self.server.emulator.answer(self.command, self.path, dict(self.headers.items()), raw)
+        if answer.delay > 0 and self.server.closing.wait(answer.delay):
+            self.close_connection = True
+            return
+        self._write(answer)
+
+    def _read_body(self) -> bytes | None:
+        lengths = self.headers.get_all("content-length") or []
+        if self.headers.get("transfer-encoding") is not None:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Send the body with a Content-Length")
+            return None
+        if not lengths:
+            return b""
+        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+            self._refuse(HTTPStatus.BAD_REQUEST, "The Content-Length header is not a number")
+            return None
+        length = int(lengths[0])
+        if length > MAX_BODY:
+            left = min(length, _DRAINED)
+            while left > 0 and (piece := self.rfile.read(min(left, _PIECE))):
+                left -= len(piece)
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request exceeds the maximum size")
+            return None
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            self.close_connection = True
+            return None
+        return raw
+
+    def _refuse(self, status: int, problem: str) -> None:
+        """Answer before the emulator sees the request; the connection cannot be used again."""
+        kind = "permission_error" if status == HTTPStatus.FORBIDDEN else _serving.error_type(status)
+        answer = _serving.error_answer(status, {"type": kind, "message": problem}, "req_0100000000000000000000")
+        self.close_connection = True
+        self._write(answer)
+
+    def _write(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if answer.streamed:
+            self.send_header("transfer-encoding", "chunked")
+        else:
+            self.send_header("content-length", str(answer.length))
+        if not answer.complete:
+            self.close_connection = True
+        if self.close_connection:
+            self.send_header("connection", "close")
+        self.end_headers()
+        for chunk in answer.chunks:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if answer.streamed else chunk)
+        if answer.streamed and answer.complete:
+            self.wfile.write(b"0\r\n\r\n")

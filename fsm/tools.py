@@ -1,0 +1,247 @@
+"""Running tools: `@tool`, schemas through the SDK's `beta_tool`, validation, and results the model can act on.
+
+Whatever goes wrong with one call becomes a short text for the model, marked `is_error`: an unknown name, an input against
+the schema, an exception, a timeout, a result that is too large or no JSON. A tool never ends the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import time
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from ._actions import OpenCall
+from ._errors import DeclarationError
+from ._events import ToolEnd
+from ._params import Schema
+from ._toolspec import Context, ToolSpec, function_spec
+
+F = TypeVar("F", bound=Callable[..., Any])
+log = logging.getLogger("fsm.tools")
+
+_POLICY = ("needs_approval", "idempotent", "timeout", "max_result", "description")
+
+
+@overload
+def tool(fn: Callable[..., Any]) -> ToolSpec: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False,
+    idempotent: bool = False,
+    timeout: float = 60.0,
+    max_result: int = 256 * 1024,
+    input_schema: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], ToolSpec]: ...
+def tool(fn: Callable[..., Any] | None = None, **given: Any) -> Any:
+    """Make a plain or async function a tool that Claude may call.
+
+    The docstring is what the model reads; the annotations make the JSON schema (through the SDK's `beta_tool`). A
+    parameter annotated `Context[T]` gets deps, run id, tags and the call's id, and is not part of the schema.
+
+    Args:
+        fn: the function.
+        given: `name`, `description`, `needs_approval` (True, or a function of the input), `idempotent` (may run again
+            after a crash), `timeout` (seconds), `max_result` (characters), `input_schema`, and the SDK's own options
+            such as `strict`, `cache_control`, `input_examples`.
+
+    Raises:
+        DeclarationError: no docstring, a name the API refuses (R40), a parameter without annotation.
+    """
+
+    def make(function: Callable[..., Any]) -> ToolSpec:
+        policy = {k: v for k, v in given.items() if k in _POLICY and v is not None}
+        options = {k: v for k, v in given.items() if k not in {*_POLICY, "name"} and v is not None}
+        spec = function_spec(function, name=given.get("name"), options=options, **policy)
+        if "input_schema" not in options:
+            _refuse_bare_parameters(spec)
+        return spec
+
+    return make(fn) if fn is not None else make
+
+
+def _refuse_bare_parameters(spec: ToolSpec) -> None:
+    for name, parameter in inspect.signature(spec.run).parameters.items():
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+            msg = f"tool '{spec.name}' ({spec.where}) takes *{name}: a schema needs named parameters"
+            raise DeclarationError(msg)
+        if parameter.annotation is parameter.empty:
+            msg = f"tool '{spec.name}' ({spec.where}): parameter '{name}' has no annotation, so it has no schema"
+            raise DeclarationError(msg)
+
+
+class Runnable:
+    """One tool, ready: its definition for the API, its validator, and how to call it."""
+
+    def __init__(self, spec: ToolSpec) -> None:
+        self.spec = spec
+        self.is_async = False
+        self._call: Callable[[dict[str, Any], Context[Any]], Any]
+        if spec.form == "server":
+            self.definition = dict(spec.run)
+            return
+        if spec.form == "sdk":
+            self.definition = _sdk_definition(spec)
+            self._call = lambda given, context: spec.run.call(given)  # noqa: ARG005
+            self.is_async = inspect.iscoroutinefunction(spec.run.call)
+        else:
+            self._prepare_function()
+        schema = self.definition.get("input_schema")
+        self.schema = Schema(schema) if schema else None
+
+    def _prepare_function(self) -> None:
+        spec = self.spec
+        context, parse = _parsed(spec)
+        self.definition = parse.to_dict()
+        self.is_async = inspect.iscoroutinefunction(spec.run)
+
+        def call(given: dict[str, Any], ctx: Context[Any]) -> Any:
+            arguments = parse.call(given)
+            return spec.run(**arguments, **({context: ctx} if context else {}))
+
+        self._call = call
+
+    def problem(self, given: Any) -> str | None:
+        """What is wrong with an input, for the model, or None."""
+        return self.schema.problem(given) if self.schema is not None else None
+
+    def call(self, call: OpenCall, context: Context[Any]) -> Any:
+        """Call it. An async tool gives a coroutine."""
+        return self._call(dict(call.input), context)
+
+
+def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
+    definition = spec.run.to_dict()
+    return dict(definition)
+
+
+def _parsed(spec: ToolSpec) -> tuple[str | None, Any]:
+    """The name of the `Context` parameter, and the SDK's tool over the other ones (it cannot see `Context`)."""
+    from anthropic import beta_tool  # noqa: PLC0415 - over a second; only when tools are about to run
+
+    try:
+        hints = typing.get_type_hints(spec.run, include_extras=True)
+    except Exception as error:
+        msg = f"tool '{spec.name}' ({spec.where}): an annotation cannot be read: {error}"
+        raise DeclarationError(msg) from error
+    signature = inspect.signature(spec.run)
+    context = next((n for n in signature.parameters if _is_context(hints.get(n))), None)
+    kept = [p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items() if n != context]
+
+    def arguments(**given: Any) -> Any:
+        return given
+
+    stub: Any = functools.wraps(spec.run)(arguments)
+    del stub.__wrapped__
+    stub.__signature__ = signature.replace(parameters=kept, return_annotation=signature.empty)
+    stub.__annotations__ = {p.name: p.annotation for p in kept}
+    try:
+        made = beta_tool(stub, name=spec.name, description=spec.description, **spec.options)
+        made.to_dict()
+    except Exception as error:
+        first = str(error).splitlines()[0]
+        msg = f"tool '{spec.name}' ({spec.where}): no JSON schema can be made of its parameters: {first}"
+        raise DeclarationError(msg) from error
+    return context, made
+
+
+def _is_context(annotation: Any) -> bool:
+    return annotation is Context or typing.get_origin(annotation) is Context
+
+
+def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
+    """A tool's return value as the result the model reads."""
+    seconds = time.monotonic() - started
+    try:
+        content = _content(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"The tool '{call.name}' returned something that is not text or JSON: {error}"
+        return ToolEnd(call.id, text[:_SHORT], is_error=True, seconds=seconds)
+    limit = call.spec.max_result if call.spec else _SHORT
+    content = _bounded(content, limit)
+    if call.edited:
+        note = f"Note: a person changed the input of this call to {json.dumps(dict(call.input), ensure_ascii=False)}."
+        content = f"{note}\n{content}" if isinstance(content, str) else [{"type": "text", "text": note}, *content]
+    return ToolEnd(call.id, content, seconds=seconds)
+
+
+_SHORT = 2000
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, str):
+        value.encode()  # R26: lone surrogates cannot be sent
+        return value or "(no output)"
+    if value is None:
+        return "(no output)"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(b, Mapping) and "type" in b for b in value):
+        blocks = [dict(b) for b in value]
+        json.dumps(blocks, allow_nan=False)
+        return blocks
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _bounded(content: Any, limit: int) -> Any:
+    if isinstance(content, str):
+        if len(content) <= limit:
+            return content
+        return f"{content[:limit]}\n[cut: the result has {len(content)} characters, {limit} are shown]"
+    size = len(json.dumps(content))
+    if size <= limit:
+        return content
+    return f"[the result has {size} characters and was left out: at most {limit} are sent. Ask for less.]"
+
+
+def failed_end(call: OpenCall, error: BaseException, started: float) -> ToolEnd:
+    """An exception as the result the model reads. A `ToolError` of the SDK carries its own content."""
+    seconds = time.monotonic() - started
+    content = getattr(error, "content", None)
+    if type(error).__name__ == "ToolError" and isinstance(content, str) and content:
+        return ToolEnd(call.id, content, is_error=True, seconds=seconds)
+    log.debug("tool %s failed", call.name, exc_info=error)
+    text = f"The tool '{call.name}' failed: {type(error).__name__}: {error}"
+    return ToolEnd(call.id, text[:_SHORT].encode(errors="replace").decode(), is_error=True, seconds=seconds)
+
+
+def timeout_end(call: OpenCall, seconds: float) -> ToolEnd:
+    """A call that took too long. Whether it still runs is unknown, so its late result is ignored."""
+    text = f"The tool '{call.name}' gave no result within {seconds:g} seconds; it may still take effect."
+    return ToolEnd(call.id, text, is_error=True, seconds=seconds)
+
+
+class Toolbox:
+    """The tools of a workflow, made ready once."""
+
+    def __init__(self, states: Mapping[str, tuple[ToolSpec, ...]]) -> None:
+        made: dict[int, Runnable] = {}
+        self.definitions: dict[str, list[dict[str, Any]]] = {}
+        for state, specs in states.items():
+            for spec in specs:
+                if id(spec) not in made:
+                    made[id(spec)] = Runnable(spec)
+            self.definitions[state] = [made[id(spec)].definition for spec in specs]
+        self._runnable = made
+        self._names = sorted({spec.name for specs in states.values() for spec in specs})
+
+    def of(self, spec: ToolSpec) -> Runnable:
+        """The runnable of a spec."""
+        return self._runnable[id(spec)]
+
+    def refusal(self, call: OpenCall) -> ToolEnd | None:
+        """Why this call cannot be run at all: an unknown tool, an input against the schema (S6.4)."""
+        if call.spec is None:
+            known = ", ".join(self._names) or "none"
+            return ToolEnd(call.id, f"There is no tool '{call.name}'. The tools are: {known}.", is_error=True)
+        problem = self.of(call.spec).problem(dict(call.input))
+        if problem is None:
+            return None
+        text = f"The input does not fit the schema of '{call.name}': {problem}. Nothing was run; call it again."
+        return ToolEnd(call.id, text[:_SHORT], is_error=True)
