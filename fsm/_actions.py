@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,20 +15,25 @@ from ._toolspec import ToolSpec
 
 @frozen
 class SendRequest:
-    """Send this request. `head` and `messages` are the two halves of the body, `messages` last (rule 3)."""
+    """Send this request. `head` and `encoded` are the two halves of the body, the messages last (rule 3)."""
 
     state: str
     number: int
     attempt: int
     params: Mapping[str, Any]  # everything but messages
-    head: bytes = field(repr=False)  # the params, encoded: '{"model":...,'  without the closing brace
-    messages: bytes = field(repr=False)  # the encoded messages, joined: no brackets
+    head: bytes = field(repr=False)  # the params, encoded as an object
+    encoded: tuple[bytes, ...] = field(repr=False)  # each message, encoded
     betas: tuple[str, ...] = ()
 
+    def body(self, *, stream: bool = False) -> bytes:
+        """The whole body, copied together once."""
+        opening = self.head[:-1] + (b',"stream":true,"messages":[' if stream else b',"messages":[')
+        return b"".join((opening, b",".join(self.encoded), b"]}"))
+
     @property
-    def body(self) -> bytes:
-        """The whole body."""
-        return b'%b,"messages":[%b]}' % (self.head[:-1], self.messages)
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages, decoded."""
+        return [json.loads(raw) for raw in self.encoded]
 
 
 @frozen

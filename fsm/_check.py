@@ -1,7 +1,8 @@
 """What is checked before anything runs: all findings W1-W12 on the graph, at once, sorted.
 
-Here are the checks of single rows and states (W1, W2, W8, W10, W11). Where arrows lead is `_paths` (W3, W4, W5), what
-Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with the SDK and lives beside it.
+Here are the checks of single rows and names (W1, W2, W8, W10). What states share is `_histories` (W11), where arrows
+lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with the
+SDK and lives beside it.
 
 One fault gives one finding: what has one is not walked again. An arrow that says something to a state that is no Claude
 state is W12: words that nobody is asked about.
@@ -14,16 +15,17 @@ import keyword
 from collections.abc import Iterator
 
 from ._alphabet import ALPHABET, FINAL_NAMES, accepted_by
-from ._findings import TITLES, Finding, Severity
+from ._findings import TITLES, Finding
 from ._flow import explore
 from ._graph import Edge, Graph, Node
-from ._models import model_facts
+from ._histories import check_histories, misbegun
 from ._paths import check_paths
 from ._states import Approval, Claude, Code, Human, Tools
 
 __all__ = ["TITLES", "Finding", "check", "required"]
 
-RESERVED = frozenset({"name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions"})
+_WORKFLOW = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
+RESERVED = frozenset({*_WORKFLOW, "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox"})
 """What a workflow class has already, so that no state can be called so (W10)."""
 
 
@@ -42,10 +44,10 @@ def check(graph: Graph) -> tuple[Finding, ...]:
     found = [
         *(finding for node in graph.nodes if not node.is_exit for finding in _rows(graph, node)),
         *_names(graph),
-        *_histories(graph),
+        *check_histories(graph),
     ]
     stopped = {f.edge for f in found if f.edge is not None and f.id in {"W8", "W12"}}
-    found.extend(explore(graph, stopped=stopped, lenient=_misbegun(graph)).findings)
+    found.extend(explore(graph, stopped=stopped, lenient=misbegun(graph)).findings)
     incomplete = {f.state for f in found if f.id == "W1"} | {loose.source for loose in graph.loose}
     blamed = {f.edge for f in found if f.edge is not None and f.id != "W2"}
     misnamed = {name for names in _same(graph) for name in names}  # arrows lead to one of their names only
@@ -217,6 +219,8 @@ def _names(graph: Graph) -> Iterator[Finding]:
         remedy = "Leave initial=True on one of them."
         yield Finding("W2", graph.name, starts[1].name, None, starts[1].where, problem, remedy)
     for item in graph.loose:
+        if not item.where:
+            continue  # an implied row that repeats a declared one (stop_sequence is what end_turn is)
         problem, _, remedy = item.problem.partition(": ")
         problem = f"'{graph.name}.{item.source}' leads {item.event} to no state of its own: {problem}"
         remedy = f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Declare that state here."
@@ -240,80 +244,3 @@ def _name_problem(name: str) -> tuple[str, str]:
         remedy = "Use a Python identifier: letters, digits and _, no keyword."
         return "has a name that cannot be written as an attribute", remedy
     return "", ""
-
-
-# --- W11: what shares a history ----------------------------------------------------------------------------------
-
-
-def _members(graph: Graph) -> dict[str, list[tuple[Node, Claude]]]:
-    by_history: dict[str, list[tuple[Node, Claude]]] = {}
-    for node in graph.nodes:
-        if isinstance(node.state, Claude):
-            by_history.setdefault(node.state.history or "", []).append((node, node.state))
-    return by_history
-
-
-def _misbegun(graph: Graph) -> set[str]:
-    """States that begin their history wrongly and are reported for it; the walk asks no more of them."""
-    histories = _members(graph)
-    return {node.name for group in histories.values() for node, state in group if _beginning(node, state, histories)[0]}
-
-
-def _histories(graph: Graph) -> Iterator[Finding]:
-    by_history = _members(graph)
-    for history, members in by_history.items():
-        yield from _shared(graph, history, members)
-        for node, state in members:
-            problem, remedy = _beginning(node, state, by_history)
-            if problem:
-                problem = f"'{graph.name}.{node.name}' {problem}"
-                yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy)
-
-
-def _beginning(node: Node, state: Claude, by_history: dict[str, list[tuple[Node, Claude]]]) -> tuple[str, str]:
-    if state.fresh and state.continues is not None:
-        return "is both fresh and continues another history", "Keep fresh=True, or continues=, not both."
-    if state.fresh and state.prompt is None:
-        remedy = f"Give '{node.name}' a prompt=: text, or a function of Facts."
-        return "begins an empty history (fresh=True) and has no prompt= to begin with", remedy
-    if state.continues is not None and state.continues not in by_history:
-        near = difflib.get_close_matches(state.continues, by_history, 1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        remedy = f"{hint}The histories are: {', '.join(by_history)}."
-        return f"continues {state.continues!r}, a history that no state has", remedy
-    return "", ""
-
-
-def _shared(graph: Graph, history: str, members: list[tuple[Node, Claude]]) -> Iterator[Finding]:
-    """One finding for each state that differs from the first of its history (R35; and a cache that is lost)."""
-    (first, lead), *others = members
-    for node, state in others:
-        differing = [
-            name
-            for name, differs in (
-                ("model", state.model != lead.model),
-                ("system", state.system != lead.system),
-                ("tools", _offered(state) != _offered(lead)),
-            )
-            if differs
-        ]
-        if not differing:
-            continue
-        binding = [m for m in (lead.model, state.model) if model_facts(m).binds is not False]
-        severity: Severity = "error" if binding else "warning"
-        why = (
-            f"{binding[0]} {'binds' if model_facts(binding[0]).binds else 'may bind'} its thinking to both, so the API "
-            "refuses the next request (R35)"
-            if binding
-            else "each change of state loses the cached prefix"
-        )
-        problem = (
-            f"'{graph.name}.{node.name}' and '{first.name}' share the history '{history}' and differ in "
-            f"{' and '.join(differing)}: {why}"
-        )
-        remedy = f'Write {node.name} = Claude(..., history="{node.name}", continues="{history}"), or make them equal.'
-        yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy, severity=severity)
-
-
-def _offered(state: Claude) -> list[tuple[str, str, object]]:
-    return [(tool.name, tool.form, tool.run) for tool in state.tools]

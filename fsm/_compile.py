@@ -1,21 +1,24 @@
 """The graph as a sealed `transitions.Machine`: the only file that imports `transitions`.
 
 The library chooses and moves; this file makes sure that nothing else does. One machine serves every run of a workflow:
-it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor. Closed, each with a
-test of its own: a false guard that returns False silently, assigning the state, `set_state`, `add_model`, `to_<state>`,
-adding or removing transitions, states and callbacks after compilation, callbacks that fail after the state changed.
+it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor. Closed, with a test
+each: a false guard that returns False silently, assigning the state, `set_state`, `add_model`, `to_<state>`, adding or
+removing transitions, states and callbacks after compilation, callbacks that fail after the state changed, and writing to
+the machine's parts: its events, their transitions, its states, its lists of callbacks, its `__dict__`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NoReturn
+from types import GetSetDescriptorType, MappingProxyType
+from typing import Any, NoReturn, Self
 
 from attrs import evolve, frozen
 from transitions import Machine, MachineError
 from transitions.core import Event as LibraryEvent
+from transitions.core import State as LibraryState
 from transitions.core import Transition
 
 from ._errors import ConversationEnded, DecisionError, IllegalMove, SealedMachine
@@ -51,9 +54,54 @@ class Cursor:
         msg = f"a state is changed by an event, not by assigning {name!r}: feed the conversation"
         raise SealedMachine(msg)
 
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
 
-class _Move(Transition):  # type: ignore[misc] # transitions has no type information for subclassing
+
+class _Part:
+    """A part of a machine: it reads as the library's own and, once sealed, cannot be written."""
+
+    __slots__ = ("_sealed",)
+    _sealed: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        del args, kwargs  # they are for __init__
+        made = super().__new__(cls)
+        object.__setattr__(made, "_sealed", False)
+        return made
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if self._sealed:
+            _refuse(f"new value of {name!r}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _refuse(f"removal of {name!r}")
+
+    @property
+    def __dict__(self) -> Mapping[str, Any]:  # type: ignore[override] # vars(machine)["events"] = {} is refused too
+        return MappingProxyType(_own(self))
+
+    def seal(self) -> None:
+        """Its lists become tuples; from here on it is read only."""
+        own = _own(self)
+        own.update({name: tuple(value) for name, value in own.items() if isinstance(value, (list, deque))})
+        object.__setattr__(self, "_sealed", True)
+
+
+def _own(part: _Part) -> dict[str, Any]:
+    for base in type(part).__mro__:
+        found = vars(base).get("__dict__")
+        if isinstance(found, GetSetDescriptorType):
+            own: dict[str, Any] = found.__get__(part)
+            return own
+    raise TypeError(part)
+
+
+class _Move(_Part, Transition):  # type: ignore[misc] # transitions has no type information for subclassing
     """A transition that knows its edge and moves the cursor alone, without callbacks that could fail half-way."""
+
+    __slots__ = ()
 
     def __init__(self, source: str, dest: str, *callbacks: Any, edge: Edge) -> None:
         super().__init__(source, dest, *callbacks)
@@ -83,13 +131,25 @@ class _Move(Transition):  # type: ignore[misc] # transitions has no type informa
         _refuse(f"{trigger} callback {func!r}")
 
 
-class _Event(LibraryEvent):  # type: ignore[misc] # see _Move
+class _State(_Part, LibraryState):  # type: ignore[misc] # see _Move
+    """A state of a sealed machine."""
+
+    __slots__ = ()
+
+    def add_callback(self, trigger: str, func: Any) -> NoReturn:
+        """Refused: effects are data on the row."""
+        _refuse(f"{trigger} callback {func!r}")
+
+
+class _Event(_Part, LibraryEvent):  # type: ignore[misc] # see _Move
     """An event of a sealed machine."""
+
+    __slots__ = ()
 
     def add_transition(self, transition: Any) -> None:
         """Only while compiling."""
-        if isinstance(self.transitions, MappingProxyType):
-            _refuse("a transition")
+        if self._sealed:
+            _refuse("transition")
         super().add_transition(transition)
 
     def add_callback(self, trigger: str, func: Any) -> NoReturn:
@@ -108,9 +168,11 @@ _CHANGING = (
 )  # fmt: skip
 
 
-class Sealed(Machine):  # type: ignore[misc] # see _Move
+class Sealed(_Part, Machine):  # type: ignore[misc] # see _Move
     """A `transitions.Machine` that reads as one and cannot be changed."""
 
+    __slots__ = ()
+    state_cls = _State
     transition_cls = _Move
     event_cls = _Event
 
@@ -129,32 +191,25 @@ class Sealed(Machine):  # type: ignore[misc] # see _Move
             super().add_transition(edge.event, edge.source, edge.dest, conditions=guard, edge=edge)
         for event in self.events.values():
             event.transitions = MappingProxyType({source: tuple(rows) for source, rows in event.transitions.items()})
+            for move in (move for rows in event.transitions.values() for move in rows):
+                move.seal()
+            event.seal()
         for state in self.states.values():
-            state.add_callback = _refuse_callback
+            state.seal()
         self.events = MappingProxyType(dict(self.events))
         self.states = MappingProxyType(dict(self.states))
-        self.models = ()
-        self.__dict__["sealed"] = True
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if self.__dict__.get("sealed"):
-            _refuse(f"new value of {name!r}")
-        super().__setattr__(name, value)
+        self.seal()
 
     def __getattr__(self, name: str) -> Any:
         # The library makes on_enter_x, before_x, ... on the fly through __getattr__: those add callbacks.
-        if self.__dict__.get("sealed") and name.startswith(("on_", "before_", "after_", "prepare_")):
+        if self._sealed and name.startswith(("on_", "before_", "after_", "prepare_")):
             _refuse(f"callback {name!r}")
         return super().__getattr__(name)
 
 
-def _refuse_callback(trigger: str, func: Any) -> NoReturn:
-    _refuse(f"{trigger} callback {func!r}")
-
-
 def _closed(name: str) -> Any:
     def closed(self: Sealed, *args: Any, **kwargs: Any) -> Any:
-        if self.__dict__.get("sealed"):
+        if self._sealed:
             _refuse(f"call of {name}()")
         return getattr(Machine, name)(self, *args, **kwargs)
 
@@ -185,7 +240,7 @@ class Plan:
             IllegalMove: the state does not accept the event, or no alternative's guard holds.
             DecisionError: a guard raised.
         """
-        known = self.machine.events.get(event)
+        known = self.machine.events.get(event) if state in self.machine.states else None
         cursor = Cursor(state)
         try:
             taken = known is not None and known.trigger(cursor, facts=facts, rounds=rounds)

@@ -23,6 +23,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attrs import evolve
+
 from ._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
 from ._alphabet import ALPHABET, Group
 from ._compile import Plan
@@ -47,7 +49,7 @@ from ._fold import OpenCallState, RunState, apply, cap_of, family
 from ._graph import Edge
 from ._heads import Head, Heads
 from ._ledger import Standing
-from ._reading import read
+from ._reading import Reading, read
 from ._records import Record, Verdict
 from ._states import Approval, Claude, Code, Human
 
@@ -80,7 +82,7 @@ class Conversation:
             DecisionError: a guard, effect or prompt raised.
             RunError: an answer of the wrong form. In every case nothing has changed.
         """
-        step = _Step(self.plan, self.heads, self._run.copy(), event.at)
+        step = _Step(self.plan, self.heads, self._run.copy(), event.at, origin=self._run)
         actions = step.take_in(event)
         self._run = step.run
         return tuple(step.records), actions
@@ -109,7 +111,7 @@ class Conversation:
         carried = {}
         for history, ledger in self._run.ledgers.items():
             sealed = ledger.seal()
-            encoded = list(sealed.encoded())
+            encoded = [raw.decode() for raw in sealed.encoded()]
             if sealed.legality.finish() or (run_calls := sealed.legality.open_calls):
                 run_calls = sealed.legality.open_calls
                 blocks = [
@@ -126,8 +128,11 @@ class Conversation:
 class _Step:
     """One event being taken in: the copy, the records made so far."""
 
-    def __init__(self, plan: Plan, heads: Heads, run: RunState, at: float) -> None:
+    def __init__(
+        self, plan: Plan, heads: Heads, run: RunState, at: float, *, origin: RunState | None = None
+    ) -> None:
         self.plan, self.graph, self.heads, self.run, self.at = plan, plan.graph, heads, run, at
+        self.origin = origin or run
         self.records: list[Record] = []
 
     # --- recording and moving ---------------------------------------------------------------------------------------
@@ -140,7 +145,9 @@ class _Step:
 
     def move(self, event: str, evidence: Mapping[str, Any] | None = None, request_id: str | None = None) -> None:
         """Let the machine choose the row, record the move, and enter the state it leads to."""
-        facts = self.facts(event)
+        # Most rows have neither guard nor effect, and need no facts.
+        is_plain = self.graph.is_plain(self.run.state, event)
+        facts = _NO_FACTS if is_plain else self.facts(event)
         edge = self.plan.move(self.run.state, event, facts, self.run.rounds)
         data: dict[str, Any] = {
             "source": edge.source,
@@ -291,6 +298,7 @@ class _Step:
         }
         if compact:
             data["compact"] = True
+        run.with_ledger(history, sealed)  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
         self.record("request", data)
 
     def _head(self, state: Claude, *, compact: bool) -> Head:
@@ -325,7 +333,7 @@ class _Step:
         if call.end is not None:
             return False
         spec = self._spec(call.call.name)
-        if spec is None:
+        if spec is None or not spec.may_ask:
             return False
         try:
             return spec.asks(call.call.input)
@@ -335,12 +343,7 @@ class _Step:
 
     def _spec(self, name: str) -> Any:
         """The tool of this name, of a Claude state on the calls' history."""
-        for node in self.graph.nodes:
-            if isinstance(node.state, Claude) and node.history == self.run.home:
-                for spec in node.state.client_tools:
-                    if spec.name == name:
-                        return spec
-        return None
+        return self.graph.tools.get((self.run.home or "", name))
 
     def _ask(self, state: Approval | Human) -> None:
         expires = {} if state.within is None else {"expires_at": self.at + state.within}
@@ -387,14 +390,13 @@ class _Step:
         if node.state.output is not None and name in {"end_turn", "stop_sequence"}:
             output, problem = _parse_output(node.state, reading.reply.text)
             name = "invalid_output" if problem else name
-        saved = run.copy()
         try:
-            self._reply(event, name, output, problem)
+            self._reply(event, reading, name, output, problem)
         except IllegalRequest as error:  # what the API sent cannot be sent back: it is not from the API
-            self.run, self.records = saved, []
-            self._reply(event, "malformed", None, evidence_of(error)["detail"])
+            self.run, self.records = self.origin.copy(), []
+            self._reply(event, reading, "malformed", None, evidence_of(error)["detail"])
 
-    def _reply(self, event: Replied, name: str, output: Any, problem: str | None) -> None:
+    def _reply(self, event: Replied, reading: Reading, name: str, output: Any, problem: str | None) -> None:
         data: dict[str, Any] = {
             "event": name,
             "message": {k: v for k, v in event.message.items() if k != "content"},
@@ -405,7 +407,8 @@ class _Step:
         }
         if output is not None:
             data["output"] = output
-        self.record("reply", data, event.message)
+        reading = reading if reading.event == name else evolve(reading, event=name)
+        self.record("reply", data, (event.message, reading))
         finding = self.run.finding
         if finding is not None:  # D1a: a repeated id; nothing is appended, nothing is run
             self.move("stuck", finding.evidence(), event.request_id)
@@ -572,10 +575,10 @@ class _Step:
         if run.request is None:
             return ()
         head = self._head(state, compact=bool(run.request.get("compact")))
-        body = run.ledger(run.request["history"]).body()
+        encoded = run.ledger(run.request["history"]).encoded()
         return (
             SendRequest(
-                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, body, head.betas
+                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, encoded, head.betas
             ),
         )
 
@@ -601,6 +604,7 @@ class _Step:
         return {**told, **self.run.evidence}
 
 
+_NO_FACTS = Facts("", "")
 _NO_ERROR = dict.fromkeys(("status", "type", "code", "retry_after", "request_id")) | {"draw": 0.5, "seconds": 0.0}
 
 _HANDLERS: Mapping[type, Any] = {
@@ -628,8 +632,6 @@ def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
 def _with_output(reply: Any, output: Any) -> Any:
     if reply is None or output is None:
         return reply
-    from attrs import evolve  # noqa: PLC0415
-
     return evolve(reply, output=output)
 
 

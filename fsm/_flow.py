@@ -19,7 +19,7 @@ from attrs import frozen
 from ._faults import Fault, fault_finding, first_ones
 from ._findings import Finding
 from ._graph import Edge, Graph, Node
-from ._ledger import Standing, after_reply
+from ._ledger import Standing, after_reply, is_kept
 from ._states import Claude
 
 BUDGET = 20_000
@@ -53,14 +53,27 @@ class _Arrow:
     edge: Edge
     after: Standing | None  # of the source's history, where a Claude state is left
     says: bool
+    calls: bool  # the reply is kept and can hold calls, of ours or of the API's own tools
     rewrites: bool  # the target's next request differs in its head or its past
     compacts: bool
+    summarised: bool
     closes: bool
     hears: bool
 
     @property
     def key(self) -> tuple[object, ...]:
-        return (self.edge.dest, self.after, self.says, self.rewrites, self.compacts, self.closes, self.hears)
+        """What it does. (attrs' own equality would compare the edge as well.)"""
+        return (
+            self.edge.dest,
+            self.after,
+            self.says,
+            self.calls,
+            self.rewrites,
+            self.compacts,
+            self.summarised,
+            self.closes,
+            self.hears,
+        )
 
 
 def live_edges(graph: Graph, state: str) -> Iterator[Edge]:
@@ -74,18 +87,24 @@ def live_edges(graph: Graph, state: str) -> Iterator[Edge]:
 
 def _arrow(graph: Graph, edge: Edge) -> _Arrow:
     source, dest = graph.by_name[edge.source], graph.by_name[edge.dest]
-    after = None
+    after, holds_calls = None, False
     if isinstance(source.state, Claude):
         said = edge.says and isinstance(dest.state, Claude) and dest.history == source.history
         # A Claude state is entered only when the model owes an answer, so that is how it is left.
         after = after_reply(edge.event, Standing.OWES, said=said, discarded=edge.discards)
+        has_server_tools = len(source.state.client_tools) < len(source.state.tools)
+        holds_calls = after is Standing.CALLS or (
+            has_server_tools and is_kept(edge.event, said=said, discarded=edge.discards)
+        )
     changes = {effect.change for effect in edge.effects}
     return _Arrow(
         edge,
         after,
         edge.says,
-        bool(changes & {"model", "compact"}),
+        holds_calls,
+        "model" in changes,
         "compact" in changes,
+        edge.event == "compaction",
         edge.event in {"tool_results", "denied"} or (edge.event == "expired" and source.kind == "Approval"),
         edge.event == "said",
     )
@@ -160,9 +179,11 @@ class _Walk:
             if arrow.after is Standing.CALLS:
                 calls = (*calls, place)
             if place != _ELSEWHERE:
-                refused = name if arrow.after is Standing.REFUSED else ""
-                called = facts[place][2] or arrow.after is Standing.CALLS
-                facts = _with(facts, place, (arrow.after, refused, called))
+                # S10.2: after a summary that nothing but itself was asked for, there is nothing to answer.
+                is_done = arrow.summarised and facts[place][0] is Standing.SPOKEN
+                after = Standing.SPOKEN if is_done else arrow.after
+                refused = name if after is Standing.REFUSED else ""
+                facts = _with(facts, place, (after, refused, facts[place][2] or arrow.calls))
         elif arrow.closes and calls:
             *rest, place = calls
             calls = tuple(rest)
@@ -197,7 +218,7 @@ class _Walk:
         if standing is Standing.CALLS:
             return "said" if arrow is not None and arrow.says else "open"
         owes: _Fact = (Standing.OWES, "", called)
-        if hears or standing is Standing.OWES or (arrow is not None and (arrow.says or arrow.compacts)):
+        if hears or standing is Standing.OWES or (arrow is not None and arrow.says):
             return owes
         if standing is Standing.REFUSED:
             by = self.graph.by_name[refused].state
@@ -205,7 +226,9 @@ class _Walk:
             return "refused" if is_same else owes
         if state.prompt is not None or name in self.lenient:
             return owes
-        return "empty" if standing is Standing.EMPTY else "spoken"
+        if standing is Standing.EMPTY:
+            return "empty"
+        return (Standing.SPOKEN, "", called) if arrow is not None and arrow.compacts else "spoken"
 
     def _begun(self, state: Claude, facts: tuple[_Fact, ...]) -> _Fact | str:
         """The ledger in which the state speaks: its own, or a new one that it begins."""

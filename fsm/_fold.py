@@ -62,14 +62,7 @@ class PendingReply:
 
 
 class RunState:
-    """What is known of a run. One slot a fact; `copy` is shallow because values are replaced, not changed."""
-
-    __slots__ = (
-        "asked", "at", "attempts", "closed", "code", "compacting", "detector", "elapsed", "evidence", "failure",
-        "finding", "free", "given", "home", "last_event", "ledgers", "limits", "models", "moves", "open", "output",
-        "parked", "pending", "price", "reading", "request", "request_ids", "requests", "results", "rounds", "run_id", "said", "seq", "state", "systems", "tags", "tokens", "tool_calls", "turns", "usage",
-        "values", "wait_seconds", "wait_until", "waited", "waiting",
-    )  # fmt: skip
+    """What is known of a run. `copy` is shallow, because values are replaced and never changed in place."""
 
     def __init__(self, state: str) -> None:
         self.state = state
@@ -116,8 +109,7 @@ class RunState:
     def copy(self) -> Self:
         """The same facts in a new object."""
         new = object.__new__(type(self))
-        for name in self.__slots__:
-            setattr(new, name, getattr(self, name))
+        new.__dict__ = self.__dict__.copy()
         return new
 
     def ledger(self, history: str) -> Ledger:
@@ -179,10 +171,7 @@ def _request(run: RunState, record: Record, graph: Graph) -> None:
 
 def _reply(run: RunState, record: Record, graph: Graph) -> None:
     data = record.data
-    message = record.parsed
-    if message is None:
-        message = {**data["message"], "content": json.loads(data["content"])}
-    reading: Reading = evolve(read(message), event=data["event"])
+    message, reading = record.parsed or _decoded(data)
     run.reading, run.output = reading, data.get("output")
     history = run.request["history"] if run.request else graph.by_name[run.state].history or "main"
     content = message.get("content")
@@ -204,6 +193,11 @@ def _reply(run: RunState, record: Record, graph: Graph) -> None:
     run.waited = _without(run.waited, run.state)
     run.detector, run.finding = run.detector.replied(reading.reply)
     run.failure = None
+
+
+def _decoded(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], Reading]:
+    message = {**data["message"], "content": json.loads(data["content"])}
+    return message, evolve(read(message), event=data["event"])
 
 
 def _error(run: RunState, record: Record, graph: Graph) -> None:
@@ -253,7 +247,8 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
 def _count(run: RunState, source: str, event: str) -> None:
     """Attempts by state and family; success resets all but the retries, which any reply has reset."""
     if event in _SUCCESS:
-        run.attempts = {key: n for key, n in run.attempts.items() if key[0] != source}
+        if run.attempts:
+            run.attempts = {key: n for key, n in run.attempts.items() if key[0] != source}
         run.tokens = _without(run.tokens, source)
     else:
         key = (source, family(event))
@@ -308,7 +303,7 @@ def _close_calls(run: RunState, event: str) -> None:
     run.results = tuple(results)
     home = run.home or "main"
     ledger = run.ledger(home)
-    run.with_ledger(home, evolve(ledger.say(()), tail=(*blocks, *ledger.tail)))
+    run.with_ledger(home, ledger.prepend(blocks))
     run.detector, run.finding = run.detector.answered(run.results)
     if event != "tool_results":
         run.detector = run.detector.window_reset()
@@ -424,7 +419,9 @@ def _say(run: RunState, record: Record, graph: Graph) -> None:
 def _tool_begin(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     begun = set(record.data["ids"])
-    run.open = {k: evolve(c, begun=True) if k in begun else c for k, c in run.open.items()}
+    run.open = {
+        k: OpenCallState(c.call, True, c.unknown, c.decision) if k in begun else c for k, c in run.open.items()
+    }
 
 
 def _tool_end(run: RunState, record: Record, graph: Graph) -> None:
@@ -432,7 +429,8 @@ def _tool_end(run: RunState, record: Record, graph: Graph) -> None:
     made = dict(run.open)
     slowest = 0.0
     for call_id, content, is_error, seconds in record.data["ends"]:
-        made[call_id] = evolve(made[call_id], end=ToolEnd(call_id, content, is_error=is_error, seconds=seconds))
+        call, end = made[call_id], ToolEnd(call_id, content, is_error=is_error, seconds=seconds)
+        made[call_id] = OpenCallState(call.call, call.begun, call.unknown, call.decision, end)
         slowest = max(slowest, seconds)
     run.open = made
     run.elapsed += slowest

@@ -16,6 +16,7 @@ from ._effects import Effect
 from ._exits import EXIT_STATES, SELF, Standard, implied
 from ._guards import Guard
 from ._states import Alternative, Claude, Code, Final, State
+from ._toolspec import ToolSpec
 
 
 @frozen
@@ -125,6 +126,29 @@ class Graph:
     def row(self, state: str, event: str) -> tuple[Edge, ...]:
         """The alternatives of an event in a state, in order; empty where it is not accepted."""
         return self._rows.get(state, {}).get(event, ())
+
+    @cached_property
+    def _plain(self) -> frozenset[tuple[str, str]]:
+        return frozenset(
+            (source, event)
+            for source, events in self._rows.items()
+            for event, row in events.items()
+            if all(edge.guard is None and not edge.effects for edge in row)
+        )
+
+    def is_plain(self, state: str, event: str) -> bool:
+        """Whether the row has neither guards nor effects."""
+        return (state, event) in self._plain
+
+    @cached_property
+    def tools(self) -> Mapping[tuple[str, str], ToolSpec]:
+        """The tools that our side runs, by history and name."""
+        return {
+            (node.history or "", spec.name): spec
+            for node in reversed(self.nodes)
+            if isinstance(node.state, Claude)
+            for spec in node.state.client_tools
+        }
 
     def outgoing(self, state: str) -> tuple[Edge, ...]:
         """All edges of a state."""

@@ -62,7 +62,10 @@ def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
 
 def encode(value: Any) -> bytes:
     """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26)."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _dumps(value).encode()
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @frozen
@@ -81,11 +84,19 @@ class Ledger:
 
     def say(self, blocks: Iterable[Mapping[str, Any]]) -> Ledger:
         """Something to be said with the next request. The order is kept, results stay first."""
-        return evolve(self, tail=(*self.tail, *blocks), standing=Standing.OWES)
+        return self._with((*self.tail, *blocks), Standing.OWES)
+
+    def prepend(self, blocks: Iterable[Mapping[str, Any]]) -> Ledger:
+        """Tool results: they stand before whatever waits to be said (R11)."""
+        return self._with((*blocks, *self.tail), Standing.OWES)
+
+    def _with(self, tail: tuple[Mapping[str, Any], ...], standing: Standing) -> Ledger:
+        # Built by name, here and in `_append`: `evolve` costs more than all the rest of a turn.
+        return Ledger(self.generation, self.count, self.digest, standing, tail, self.legality, self._encoded)
 
     def with_standing(self, standing: Standing) -> Ledger:
         """The same messages, standing elsewhere (a refusal that was not appended)."""
-        return self if standing is self.standing else evolve(self, standing=standing)
+        return self if standing is self.standing else self._with(self.tail, standing)
 
     def append_reply(self, content: list[Any], content_json: str, standing: Standing) -> Ledger:
         """A reply of the model, echoed byte for byte (S6.2, S12.1)."""
@@ -111,7 +122,7 @@ class Ledger:
         if not self.tail:
             return self
         message = {"role": "user", "content": list(self.tail)}
-        return evolve(self._append(message, encode(message), self.standing), tail=())
+        return self._append(message, encode(message), self.standing, tail=())
 
     def check(self) -> None:
         """Refuse what the API would refuse, if the request ended here.
@@ -123,9 +134,9 @@ class Ledger:
         if found:
             raise IllegalRequest(found)
 
-    def body(self) -> bytes:
-        """The encoded messages, joined by commas."""
-        return b",".join(self._encoded[: self.count])
+    def encoded(self) -> tuple[bytes, ...]:
+        """Each sealed message as it goes on the wire."""
+        return tuple(self._encoded[: self.count])
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages, decoded, with what waits as the last one."""
@@ -133,10 +144,6 @@ class Ledger:
         if self.tail:
             decoded.append({"role": "user", "content": [dict(block) for block in self.tail]})
         return decoded
-
-    def encoded(self) -> tuple[str, ...]:
-        """Each sealed message as JSON text."""
-        return tuple(raw.decode() for raw in self._encoded[: self.count])
 
     def copy_for(self, *, has_tools: bool) -> Ledger:
         """A new ledger that starts with a copy of this one: no thinking, no messages left empty (R35, R22)."""
@@ -154,16 +161,21 @@ class Ledger:
             fresh = fresh.append_message(message)
         return evolve(fresh, standing=Standing.OWES if self.standing is Standing.REFUSED else self.standing)
 
-    def _append(self, message: Mapping[str, Any], raw: bytes, standing: Standing) -> Ledger:
+    def _append(
+        self,
+        message: Mapping[str, Any],
+        raw: bytes,
+        standing: Standing,
+        tail: tuple[Mapping[str, Any], ...] | None = None,
+    ) -> Ledger:
         legality, found = self.legality.step(message)
         if found:
             raise IllegalRequest(found)
         encoded = self._encoded if len(self._encoded) == self.count else self._encoded[: self.count]
         encoded.append(raw)
         digest = hashlib.sha256(self.digest + raw).digest()
-        return evolve(
-            self, count=self.count + 1, digest=digest, standing=standing, legality=legality, encoded=encoded
-        )
+        kept = self.tail if tail is None else tail
+        return Ledger(self.generation, self.count + 1, digest, standing, kept, legality, encoded)
 
     def _settled(self) -> Ledger:
         return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self

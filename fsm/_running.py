@@ -161,7 +161,7 @@ class Result:
         """The picture of the workflow with the path numbered and the current state marked."""
         from .diagram import Overlay, render
 
-        return render(self.workflow.graph, format, overlay=Overlay(self.moves, self.state), **options)
+        return render(self.workflow.graph, format, overlay=Overlay(self.moves, current=self.state), **options)
 
 
 def run(workflow: type[Workflow], input: Any, **options: Unpack[Options]) -> Result:

@@ -8,7 +8,6 @@ transport, and does not walk the history again. Clients that need a dict to work
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
@@ -79,14 +78,12 @@ class Request:
 
     @property
     def posts_bytes(self) -> bool:
-        """Whether the client takes ready bytes."""
-        client = self.client
-        return not client.middleware and type(client).__module__.startswith("anthropic._client")
+        """Whether the client takes ready bytes: Bedrock, Vertex and middleware want a dict to work on."""
+        return type(self.client) in {anthropic.Anthropic, anthropic.AsyncAnthropic} and not self.client.middleware
 
     def post_arguments(self) -> dict[str, Any]:
         """The arguments of `client.post`."""
         action = self.action
-        body = action.body
         headers: dict[str, str] = {"Content-Type": "application/json"}
         if action.betas:
             headers["anthropic-beta"] = ",".join(action.betas)
@@ -95,15 +92,14 @@ class Request:
             "options": {"headers": headers, "max_retries": 0, "timeout": _TIMEOUT},
         }
         if self.stream:
-            body = b'{"stream":true,' + body[1:]
             arguments["stream"] = True
-        return {**arguments, "content": body}
+        return {**arguments, "content": action.body(stream=self.stream)}
 
     def create_arguments(self) -> dict[str, Any]:
         """The arguments of `messages.create`, for clients that need a dict. Parameters it does not know go along."""
         params = dict(self.action.params)
         known = {k: params.pop(k) for k in tuple(params) if k in _create_parameters()}
-        arguments = {**known, "messages": json.loads(b"[%b]" % self.action.messages), "timeout": _TIMEOUT}
+        arguments = {**known, "messages": self.action.messages, "timeout": _TIMEOUT}
         if params:
             arguments["extra_body"] = params
         if self.action.betas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from .tools import Toolbox
 
 _RESERVED = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
+
+lenient: ContextVar[bool] = ContextVar("fsm_lenient", default=False)
+"""Set by the command line while it imports a file: a broken workflow is made, so that all its findings can be shown. It
+cannot run, as with `check=False`."""
 
 
 class WorkflowType(type):
@@ -134,7 +139,7 @@ class Workflow(metaclass=WorkflowType):
             cls.__name__, states, families=frozenset(cls.__mro__), strict=strict, doc=_doc(cls)
         )
         cls._plan = cls._toolbox = None
-        if check:
+        if check and not lenient.get():
             _refuse(cls._graph)
 
     def __init__(self) -> None:

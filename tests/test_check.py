@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fsm._alphabet import ALPHABET, accepted_by
-from fsm._check import TITLES, Finding, check, required
+from fsm._alphabet import accepted_by
+from fsm._check import RESERVED, TITLES, Finding, check, required
 from fsm._effects import back_off, compact, discard, effect, grow, park, say
 from fsm._errors import WorkflowError
 from fsm._exits import EXIT_STATES, exits
 from fsm._facts import Facts
-from fsm._flow import BUDGET, explore
 from fsm._graph import Graph, build_graph
 from fsm._guards import attempts_left, calls, guard, output, rounds_left
-from fsm._ledger import Standing, after_reply
-from fsm._paths import components
 from fsm._states import Approval, Claude, Code, Final, Human, Outcome, State, Tools
 from fsm._toolspec import function_spec
+from fsm._workflow import Workflow
 
 BINDS, FREE, OTHER = "claude-opus-5-5", "claude-sonnet-5", "claude-haiku-4-5"
 
@@ -165,7 +160,7 @@ ROW = re.compile(r"(\w+) (\S+)(?: \[(~?)(\w+)])?(?: / ([\w, ]+))? -> (\S+)")
 
 
 def wf(*rows: str, **states: State) -> States:
-    """States with rows written `source event [guard] / effects -> dest`; alternatives are rows that follow each other."""
+    """States with rows `source event [guard] / effects -> dest`; alternatives are rows that follow each other."""
     targets = {**states, **{f"exits.{name}": state for name, state in EXIT_STATES.items()}}
     table: dict[tuple[str, str], list[Any]] = {}
     for row in rows:
@@ -272,13 +267,13 @@ CASES: list[tuple[str, str, States, States]] = [
         "no row for approval_needed",
         wf(*LOOP, **asking_all([PAY])),
         wf(*LOOP, "calling approval_needed -> approving", "approving approved -> calling",
-           "approving denied -> asking", approving=Approval(), **asking_all([PAY])),
+           "approving denied -> asking", **asking_all([PAY]), approving=Approval()),
     ),
     (
         "W1",
         "no row for denied",
         wf(*LOOP, "calling approval_needed -> approving", "approving approved -> calling",
-           approving=Approval(), **asking_all([PAY])),
+           **asking_all([PAY]), approving=Approval()),
         wf("asking tool_use -> approving", "asking end_turn -> answered", "approving approved -> answered",
            "approving denied -> asking", asking=claude(tools=[PAY]), approving=Approval(), answered=Final()),
     ),
@@ -438,15 +433,16 @@ CASES: list[tuple[str, str, States, States]] = [
         "W5",
         "two models refuse in turn",
         wf(*TALK, "asking refusal -> second", "second refusal -> asking", "second end_turn -> answered",
-           asking=claude(), second=claude(model=OTHER, history="second", continues="main"), answered=Final())
-        | wf(asking=claude()),
+           asking=claude(continues="second"), second=claude(model=OTHER, history="second", continues="main"),
+           answered=Final()),
         wf(*TALK, "asking refusal -> second", "second end_turn -> answered",
            asking=claude(), second=claude(model=OTHER, history="second", continues="main"), answered=Final()),
     ),
     (
         "W6",
         "tool_use leads back",
-        wf("asking tool_use -> asking", "asking end_turn -> answered", asking=claude(tools=[look_up]), answered=Final()),
+        wf("asking tool_use -> asking", "asking end_turn -> answered",
+           asking=claude(tools=[look_up]), answered=Final()),
         wf("asking tool_use / discard -> asking", "asking end_turn -> answered",
            asking=claude(tools=[look_up]), answered=Final()),
     ),
@@ -483,8 +479,9 @@ CASES: list[tuple[str, str, States, States]] = [
                           continues="main")),
         wf(*LOOP[:2], "calling tool_results [transfer] -> billing", "calling tool_results -> asking",
            "billing end_turn -> answered",
+           **asking_all([transfer]),
            billing=claude(model=OTHER, tools=[transfer], tool_choice={"type": "none"}, history="bills",
-                          continues="main"), **asking_all([transfer])),
+                          continues="main")),
     ),
     (
         "W6",
@@ -493,7 +490,7 @@ CASES: list[tuple[str, str, States, States]] = [
            asking=claude(tools=[look_up]), helping=claude(history="help", prompt="Help."), answered=Final()),
         wf("asking tool_use -> helping", "asking end_turn -> answered", "helping end_turn -> calling",
            "calling tool_results -> asking",
-           helping=claude(history="help", prompt="Help."), **asking_all()),
+           **asking_all(), helping=claude(history="help", prompt="Help.")),
     ),
     (
         "W7",
@@ -515,8 +512,7 @@ CASES: list[tuple[str, str, States, States]] = [
         "W7",
         "the same request after Code",
         wf(*TALK, "asking refusal -> gating", "gating yes -> asking", "gating no -> answered",
-           asking=claude(), gating=Code(yes_or_no), answered=Final())
-        | {},
+           asking=claude(), gating=Code(yes_or_no), answered=Final()),
         wf(*TALK, "asking refusal -> listening", "listening said -> asking",
            asking=claude(), listening=Human(), answered=Final()),
     ),
@@ -576,16 +572,16 @@ CASES: list[tuple[str, str, States, States]] = [
     (
         "W9",
         "the run starts with tools",
-        wf(*LOOP, **{"calling": Tools(initial=True), "asking": claude(tools=[look_up]), "answered": Final()}),
+        wf(*LOOP, calling=Tools(), asking=claude(tools=[look_up]), answered=Final()),
         wf(*LOOP, **asking_all(initial=True)),
     ),
     (
         "W9",
         "approval after the results",
         wf("asking tool_use -> calling", "asking end_turn -> answered", "calling tool_results -> deciding",
-           "deciding approved -> asking", "deciding denied -> asking", deciding=Approval(), **asking_all()),
+           "deciding approved -> asking", "deciding denied -> asking", **asking_all(), deciding=Approval()),
         wf("asking tool_use -> deciding", "asking end_turn -> answered", "calling tool_results -> asking",
-           "deciding approved -> calling", "deciding denied -> asking", deciding=Approval(), **asking_all()),
+           "deciding approved -> calling", "deciding denied -> asking", **asking_all(), deciding=Approval()),
     ),
     (
         "W9",
@@ -633,20 +629,42 @@ CASES: list[tuple[str, str, States, States]] = [
         "W11",
         "continues calls without tools",
         wf(*LOOP[:2], "calling tool_results -> writing", "writing end_turn -> answered",
-           writing=claude(model=BINDS, history="writing", continues="main"), **asking_all()),
+           **asking_all(), writing=claude(model=BINDS, history="writing", continues="main")),
         wf("asking end_turn -> writing", "writing end_turn -> answered", "asking tool_use -> exits.failed",
-           writing=claude(model=BINDS, history="writing", continues="main", prompt="Write."),
-           asking=claude(tools=[look_up]), answered=Final()),
+           asking=claude(tools=[look_up]), answered=Final(),
+           writing=claude(model=BINDS, history="writing", continues="main", prompt="Write.")),
     ),
+    ("W11", "continues what the API's own tools did, without tools",
+     wf("asking end_turn -> writing", "writing end_turn -> answered", asking=claude(tools=[SEARCH]), answered=Final(),
+        writing=claude(model=BINDS, history="writing", continues="main", prompt="Write.")),
+     wf("asking end_turn -> writing", "writing end_turn -> answered", asking=claude(tools=[SEARCH]), answered=Final(),
+        writing=claude(model=BINDS, history="writing", continues="main", prompt="Write.", tools=[SEARCH]))),
     ("W12", "a finished reply is sent again", wf("asking end_turn [good] -> answered", "asking end_turn -> asking",
                                                 asking=claude(), answered=Final()),
      wf("asking end_turn [good] -> answered", "asking end_turn / say -> asking", asking=claude(), answered=Final())),
-    ("W12", "the second state has nothing to answer", wf(*TWO, **two({}, {})), wf(*TWO, **two({}, {"prompt": "Go on."}))),
+    ("W12", "the second state has nothing to answer", wf(*TWO, **two({}, {})),
+     wf(*TWO, **two({}, {"prompt": "Go on."}))),
     ("W12", "an empty history", wf(*TWO, **two({}, {"history": "writing"})),
      wf(*TWO, **two({"prompt": "Begin."}, {"history": "writing"}))),
     ("W12", "a copy of a finished talk", wf(*TWO, **two({}, {"history": "writing", "continues": "main"})),
      wf("asking end_turn / say -> writing", "writing end_turn -> answered",
         **two({}, {"history": "writing", "continues": "main"}))),
+    (
+        "W12",
+        "a summary and nothing to answer after it",
+        wf("asking end_turn [good] / compact -> asking", "asking end_turn -> answered",
+           asking=claude(), answered=Final()),
+        wf("asking end_turn [good] / compact -> asking", "asking end_turn -> answered",
+           "asking compaction -> listening", "listening said -> asking",
+           asking=claude(), answered=Final(), listening=Human()),
+    ),
+    (
+        "W12",
+        "nothing to summarise",
+        wf("asking end_turn / compact -> writing", "writing end_turn -> answered",
+           **two({}, {"history": "writing"})),
+        wf("asking end_turn / compact, say -> asking", "asking refusal -> answered", asking=claude(), answered=Final()),
+    ),
     (
         "W12",
         "nobody spoke in time",
@@ -659,7 +677,8 @@ CASES: list[tuple[str, str, States, States]] = [
         "W12",
         "said to a final state",
         wf("asking end_turn / say -> answered", asking=claude(), answered=Final()),
-        wf("asking end_turn [rounds] / say -> asking", "asking end_turn -> answered", asking=claude(), answered=Final()),
+        wf("asking end_turn [rounds] / say -> asking", "asking end_turn -> answered",
+           asking=claude(), answered=Final()),
     ),
     (
         "W12",
@@ -686,3 +705,203 @@ def test_a_near_miss_passes(states: States) -> None:
 
 def test_every_check_of_a_graph_has_a_case() -> None:
     assert {check_id for check_id, *_ in CASES} == set(TITLES) - {"W13"}
+
+
+# --- several at once, warnings, strict ---------------------------------------------------------------------------
+
+
+def test_all_findings_come_at_once_and_sorted() -> None:
+    states = wf(
+        "asking end_turn -> answered",
+        "asking end_turn -> exits.failed",
+        "asking max_tokens -> calling",
+        "asking pause_turn / say -> asking",
+        "calling tool_results -> asking",
+        "writing end_turn [good] -> answered",
+        **asking_all(),
+        writing=claude(model="mine"),
+        forgotten=Final(),
+    )
+    found = findings(states)
+    assert [(f.id, f.state, f.event) for f in found] == [
+        ("W1", "asking", "tool_use"),
+        ("W1", "writing", "end_turn"),
+        ("W2", "asking", "end_turn"),
+        ("W3", "writing", None),
+        ("W3", "forgotten", None),
+        ("W8", "asking", "pause_turn"),
+        ("W9", "asking", "max_tokens"),
+        ("W11", "writing", None),
+    ]
+    error = WorkflowError("W", found)
+    assert error.findings == found
+    assert str(error).startswith("'W' is refused, 8 findings:\n  W1 complete · 'W.asking' has no row for tool_use")
+    assert all(str(f) in str(error) for f in found)
+
+
+def test_the_same_declaration_gives_the_same_findings() -> None:
+    assert findings(tool_loop()) == findings(tool_loop())
+    broken = [findings(wf("asking end_turn [good] -> asking", asking=claude())) for _ in range(2)]
+    assert [str(f) for f in broken[0]] == [str(f) for f in broken[1]] != []
+
+
+def test_a_shared_history_of_models_that_do_not_bind_is_a_warning() -> None:
+    (found,) = findings(wf(*TWO, **two({}, {"model": OTHER, "prompt": "Go on."})))
+    assert (found.id, found.state, found.severity) == ("W11", "writing", "warning")
+    assert not found.is_error
+    assert str(found).startswith("W11 history (warning) · 'W.writing' and 'asking' share the history 'main'")
+
+
+def every_row(kind: str, *leave_out: str) -> tuple[str, ...]:
+    state = kind.lower()
+    return tuple(f"{state} {event} -> answered" for event in accepted_by(kind) if event not in leave_out)
+
+
+def test_strict_wants_every_event_that_can_happen() -> None:
+    left_out = ("stop_sequence", "invalid_output")
+    states = wf(*every_row("Claude", *left_out, "tool_use"), claude=claude(), answered=Final())
+    assert findings(states, strict=True) == ()
+    states = wf(*every_row("Claude", *left_out, "tool_use", "refusal"), claude=claude(), answered=Final())
+    (found,) = findings(states, strict=True)
+    assert (found.id, found.state, found.event) == ("W1", "claude", "refusal")
+    assert findings(states) == ()
+
+
+def test_strict_counts_what_the_parameters_make_possible() -> None:
+    graph = graph_of({"asking": claude(output={}, tools=[look_up], stop_sequences=["x"])}, strict=True)
+    assert set(required(graph, graph.by_name["asking"])) == set(accepted_by("Claude"))
+    graph = graph_of({"a": Approval(), "b": Approval(within=1), "c": Tools()}, strict=True)
+    assert [required(graph, graph.by_name[name]) for name in "abc"] == [
+        ("approved", "denied", "cancel"),
+        ("approved", "denied", "expired", "cancel"),
+        ("tool_results", "outcome_unknown", "cancel"),
+    ]
+
+
+# --- what a finding says -----------------------------------------------------------------------------------------
+
+
+def test_a_finding_says_who_where_what_and_what_to_do() -> None:
+    asking, answered = claude(), Final()
+    asking.on(refusal=answered)
+    (found,) = check(build_graph("Support", {"asking": asking, "answered": answered}))
+    assert str(found) == (
+        f"W1 complete · 'Support.asking' has no row for end_turn ({asking.where}). Add asking.on(end_turn=...)."
+    )
+    assert re.fullmatch(r"test_check\.py:\d+", found.where)
+
+
+def test_a_finding_of_the_walk_shows_the_way() -> None:
+    states = wf(*LOOP[:2], "calling tool_results -> answered", "asking refusal -> gating", "gating yes -> calling",
+                "gating no -> answered", **asking_all(), gating=Code(yes_or_no))  # fmt: skip
+    (found,) = findings(states)
+    assert found.path == ("asking", "gating", "calling")
+    assert found.edge == ("gating", "yes", 0)
+    assert str(found) == (
+        f"W9 calls · 'W.gating' leads yes to 'calling', when no call can be open ({found.where}). Only tool_use leaves "
+        "calls to run or to decide on; a cut or refused call never runs (S5.3). Enter 'calling' from there.\n"
+        "     Path: asking → gating → calling."
+    )
+
+
+def test_the_remedy_of_a_shared_history_can_be_pasted() -> None:
+    (found,) = findings(wf(*TWO, **two({"model": BINDS}, {"prompt": "Go on."})))
+    assert 'writing = Claude(..., history="writing", continues="main")' in found.remedy
+    assert "R35" in found.problem
+
+
+def test_a_near_name_is_suggested() -> None:
+    by_name = {name: states for _, name, states, _ in CASES}
+    assert "Did you mean 'main'?" in findings(by_name["continues a history that is not there"])[0].remedy
+    assert "Did you mean 'yes'?" in findings(by_name["an outcome is unknown"])[0].remedy
+
+
+@pytest.mark.parametrize("states", [s for _, _, s, _ in CASES], ids=NAMES)
+def test_a_finding_can_be_placed(states: States) -> None:
+    graph = graph_of(states)
+    for found in check(graph):
+        assert found.problem
+        assert found.remedy.endswith((".", "?"))
+        assert "{" not in f"{found.problem}{found.remedy}".replace('{"type": "none"}', "")
+        if found.edge is not None:
+            assert found.edge in {edge.key for edge in graph.edges}
+        if found.state:
+            assert found.state in graph.by_name
+            assert found.where
+        if found.event is not None:
+            node = graph.by_name[found.state]
+            assert found.event in {*graph.events(node.name), *required(graph, node)}
+
+
+# --- on real classes ---------------------------------------------------------------------------------------------
+
+
+class Support(Workflow):
+    """Finds orders."""
+
+    asking = claude(tools=[look_up])
+    calling = Tools()
+    answered = Final()
+
+    asking.on(tool_use=calling, end_turn=answered)
+    calling.on(tool_results=asking)
+
+
+def test_a_class_is_refused_with_every_finding() -> None:
+    with pytest.raises(WorkflowError) as refused:
+
+        class Broken(Workflow):
+            asking = claude(tools=[look_up])
+            calling = Tools()
+            answered = Final()
+
+            asking.on(end_turn=answered, max_tokens=calling)
+            calling.on(tool_results=asking)
+
+    assert [f.id for f in refused.value.findings] == ["W1", "W9"]
+    assert refused.value.workflow == "Broken"
+    assert all(str(f) in str(refused.value) for f in refused.value.findings)
+
+
+def test_a_class_may_be_left_broken_to_be_drawn() -> None:
+    class Broken(Workflow, check=False):
+        asking = claude(tools=[look_up])
+        asking.on(tool_use=asking, end_turn=exits.failed)
+
+    (found,) = Broken.check()
+    assert (found.id, found.edge) == ("W6", ("asking", "tool_use", 0))
+    with pytest.raises(WorkflowError, match="W6"):
+        _ = Broken.machine
+
+
+def test_a_warning_does_not_refuse() -> None:
+    with pytest.warns(UserWarning, match="W11 history"):
+
+        class Two(Workflow):
+            asking = claude()
+            writing = claude(model=OTHER, prompt="Go on.")
+            answered = Final()
+            asking.on(end_turn=writing)
+            writing.on(end_turn=answered)
+
+    assert [f.severity for f in Two.check()] == ["warning"]
+
+
+def test_a_target_of_another_workflow_is_refused_and_an_inherited_one_is_not() -> None:
+    class Longer(Support):
+        thanking = claude(prompt="Thank them.", tools=[look_up], tool_choice={"type": "none"})
+        asking = Support.asking.replace(end_turn=thanking)
+        thanking.on(end_turn=Support.answered)
+
+    assert Longer.check() == ()
+    with pytest.raises(WorkflowError, match=r"W10 final · 'Stranger\.asking' leads end_turn to no state of its own"):
+
+        class Stranger(Workflow):
+            asking = claude()
+            answered = Final()
+            asking.on(end_turn=Support.answered, refusal=answered)
+
+
+def test_the_names_that_a_workflow_uses_itself_are_known() -> None:
+    own = {name for kind in (Workflow, type(Workflow)) for name in vars(kind) if not name.startswith("__")}
+    assert own - {"_abc_impl"} <= RESERVED

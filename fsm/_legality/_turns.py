@@ -203,9 +203,13 @@ class Legality:
                 key = _server_key(call)
                 if server.pop(call, None) is None and not (self._continued or key in fresh or key in self._seen):
                     found.append(findings.stray_server_result(where, call, kind, use_kind(kind)))
-        return evolve(
-            self,
-            seen=self._seen.add(fresh),
+        # Built by name, here and in `_user`: `evolve` costs more than the rest of a step.
+        return Legality(
+            profile=self._profile,
+            continued=self._continued,
+            seen=self._seen.add(fresh) if fresh else self._seen,
+            turn=self._turn,
+            role=self._role,
             blocks=self._blocks + len(blocks),
             calls=tuple(calls),
             server=tuple(server.values()),
@@ -241,9 +245,14 @@ class Legality:
         if server and blocks and (spoken or self._calls == ()):
             found += _unpaired(server)
             server = ()
-        return evolve(
-            self,
+        return Legality(
+            profile=self._profile,
+            continued=self._continued,
+            seen=self._seen,
+            turn=self._turn,
+            role=self._role,
             blocks=self._blocks + len(blocks),
+            calls=self._calls,
             answered=frozenset(answered),
             late=frozenset(late),
             spoken=spoken,

@@ -10,7 +10,16 @@ from attrs import field, frozen
 
 __all__ = ["Fault", "Finding", "Kind", "shown"]
 
-Kind = Literal["repeated_id", "lost_result", "unchanged_request", "no_progress", "illegal_request", "truncated_call"]
+# The last three are found in the loops of others only (`watch`): our own loop cannot do that.
+Kind = Literal[
+    "repeated_id",
+    "lost_result",
+    "unchanged_request",
+    "no_progress",
+    "illegal_request",
+    "truncated_call",
+    "illegal_move",
+]
 Fault = Literal["harness", "backend", "model"]
 
 _SHOWN = 200  # characters of foreign text that a message quotes

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ._looks import BLUE, FONT, GREY, INK, LOOKS, PALE, PANEL_FILL, PANEL_LINE, RED, WHITE, WRONG_FILL, colours_of, stroke_of
+from ._looks import (
+    BLUE,
+    FADED_LINE,
+    GREY,
+    INK,
+    LOOKS,
+    PALE,
+    PANEL_FILL,
+    PANEL_LINE,
+    RED,
+    WHITE,
+    WRONG_FILL,
+    colours_of,
+    stroke_of,
+)
 from ._model import Arrow, Box, Note, Picture
 
+_TEXT_ON = {PALE: GREY, FADED_LINE: PALE}  # lines may be lighter than words
+_COLUMNS = 3  # of the legend
 _CENTRED, _LEFT = "\\n", "\\l"
 
 
@@ -14,22 +30,24 @@ def to_dot(picture: Picture) -> str:
     """The picture as the source of a digraph."""
     lines = [
         "digraph workflow {",
-        f"  graph {_attributes(label=_label([picture.name], _CENTRED), labelloc=_quoted('t'), fontname=_quoted(FONT))}",
-        f"  node {_attributes(fontname=_quoted(FONT), fontsize='12', style=_quoted('filled'), margin=_quoted('0.2,0.1'))}",
-        f"  edge {_attributes(fontname=_quoted(FONT), fontsize='11', arrowsize='0.8')}",
+        f"  graph {_attributes(label=_quoted(picture.name), labelloc='t', fontname='Helvetica')}",
+        f"  node {_attributes(fontname='Helvetica', fontsize='12', style='filled', margin=_quoted('0.2,0.1'))}",
+        f"  edge {_attributes(fontname='Helvetica', fontsize='11', arrowsize='0.8')}",
     ]
     if picture.initial is not None:
-        lines.append(f"  s0 {_attributes(shape='circle', width='0.16', fixedsize='true', **_same(INK), label=_quoted(''))}")
+        lines.append(
+            f"  s0 {_attributes(shape='circle', width='0.16', fixedsize='true', **_same(INK), label=_quoted(''))}"
+        )
         lines.append(f"  s0 -> {picture.initial.id}")
     lines += [f"  {box.id} {_box(box)}" for box in picture.boxes]
     lines += [f"  {arrow.source} -> {arrow.dest} {_arrow(arrow)}" for arrow in picture.arrows]
-    return "\n".join([*lines, *_beside(picture), "}", ""])
+    return "\n".join([*lines, *_below(picture), "}", ""])
 
 
 def _quoted(text: str) -> str:
-    """A quoted string that Graphviz shows as the text is.
+    r"""A quoted string that Graphviz shows as the text is.
 
-    A backslash would begin an escape (`\\N` is the node's id) and `&` an entity, so both are escaped as well as `"`.
+    A backslash would begin an escape (`\N` is the node's id) and `&` an entity, so both are escaped as well as `"`.
     """
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") + '"'
 
@@ -69,7 +87,7 @@ def _arrow(arrow: Arrow) -> str:
     return _attributes(
         label=_label((f" {line.text} " for line in arrow.lines), _LEFT),
         color=_quoted(colour),
-        fontcolor=_quoted(GREY if arrow.standard and colour == PALE else colour),
+        fontcolor=_quoted(_TEXT_ON.get(colour, colour)),
         penwidth=f"{thick:g}",
         style="dashed" if arrow.standard else "solid",
         tooltip=_label(arrow.title.split("\n"), _CENTRED),
@@ -88,10 +106,10 @@ def _note(note: Note) -> str:
     )
 
 
-def _beside(picture: Picture) -> Iterable[str]:
-    """Notes and legend, one below the other."""
+def _below(picture: Picture) -> Iterable[str]:
+    """Legend and notes; edges that are not drawn keep them in rows below the states."""
     idents = []
-    yield "  subgraph cluster_beside {"
+    yield "  subgraph cluster_legend {"
     yield f"    graph {_attributes(label=_quoted('legend'), color=_quoted(PANEL_LINE), fontsize='10')}"
     yield f"    node {_attributes(fontsize='10', margin=_quoted('0.1,0.04'), height='0.3')}"
     for place, (key, words) in enumerate(picture.legend, 1):
@@ -100,9 +118,10 @@ def _beside(picture: Picture) -> Iterable[str]:
     for place, note in enumerate(picture.notes, 1):
         idents.append(f"n{place}")
         yield f"    {idents[-1]} {_note(note)}"
-    if len(idents) > 1:
-        yield f"    {' -> '.join(idents)} [style=invis]"
     yield "  }"
+    upper = [*picture.last[-_COLUMNS:], *idents[:-_COLUMNS]]
+    lower = idents[max(_COLUMNS - len(picture.last), 0) :] if len(picture.last) < _COLUMNS else idents
+    yield from (f"  {one} -> {other} [style=invis]" for one, other in zip(upper, lower, strict=False))
 
 
 def _sample(key: str, words: str) -> str:
@@ -110,7 +129,7 @@ def _sample(key: str, words: str) -> str:
     if look is None:
         return _attributes(label=_quoted(_PLAIN[key] + words), shape="plaintext", fillcolor=_quoted(WHITE))
     return _attributes(
-        label=_quoted(words),
+        label=_label(words.split(": "), _CENTRED),
         shape=look.dot,
         style=_quoted("rounded,filled" if key == "Claude" else "filled"),
         peripheries="2" if key in {"Final", "Failed"} else "1",

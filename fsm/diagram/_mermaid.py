@@ -6,25 +6,42 @@ outside of quotes; the `classDef` and `linkStyle` lines are fixed text and numbe
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 
-from ._looks import BLUE, FADED_LINE, GREY, INK, LOOKS, PALE, PANEL_FILL, PANEL_LINE, RED, WRONG_FILL, colours_of, stroke_of
+from ._looks import (
+    BLUE,
+    FADED_LINE,
+    GREY,
+    INK,
+    LOOKS,
+    PALE,
+    PANEL_FILL,
+    PANEL_LINE,
+    RED,
+    WRONG_FILL,
+    colours_of,
+    stroke_of,
+)
 from ._model import Arrow, Box, Note, Picture
 
-# Letters, digits and what has no meaning in Mermaid, Markdown or HTML. `.` and `-` are plain inside of a word only, and a
-# number at the start is not, since these could begin a list.
+# Letters, digits and what has no meaning in Mermaid, Markdown or HTML. `.` and `-` are plain inside of a word only, and
+# a number at the start is not, since these could begin a list.
 _SPECIAL = re.compile(r"^[0-9]|[^A-Za-z0-9_ ,()='/?!.-]|(?<![A-Za-z0-9])[.-]|[.-](?![A-Za-z0-9])")
+# `$$…$$` is a formula and `fa:fa-…` an icon even where they are encoded; a space of no width takes them apart.
+_MAGIC = re.compile("#36;|#58;(?=fa-)")
 _BREAK = "<br/>"
+_INIT = '%%{init: {"flowchart": {"wrappingWidth": 620}}}%%'  # our lines are broken already
 
 
 def to_mermaid(picture: Picture) -> str:
     """The picture as the text of a Mermaid code block."""
-    lines = ["flowchart TD"]
+    lines = [_INIT, "flowchart TD"]
     if picture.initial is not None:
         lines += ["  s0(( )):::start", f"  s0 --> {picture.initial.id}"]
     lines += [f"  {_box(box)}" for box in picture.boxes]
-    lines += [f"  {_arrow(arrow)}" for arrow in picture.arrows]
+    lines += [f"  {_arrow(arrow)}" for arrow in _drawn(picture)]
     lines += [_note(f"n{place}", note) for place, note in enumerate(picture.notes, 1)]
     lines += _legend(picture)
     return "\n".join([*lines, *_styles(picture), ""])
@@ -32,7 +49,8 @@ def to_mermaid(picture: Picture) -> str:
 
 def encoded(text: str) -> str:
     """Text for between quotes: what is not plain becomes `#number;`, Mermaid's own form of an entity."""
-    return _SPECIAL.sub(lambda found: f"#{ord(found.group())};", text)
+    numbered = _SPECIAL.sub(lambda found: f"#{ord(found.group())};", text)
+    return _MAGIC.sub(lambda found: f"{found.group()}#8203;", numbered)
 
 
 def _rows(rows: Iterable[str]) -> str:
@@ -58,6 +76,11 @@ def _class(box: Box) -> str:
     return "faded" if box.faded else box.shape
 
 
+def _drawn(picture: Picture) -> list[Arrow]:
+    """Mermaid lays the labels of loops over those of other links, so the loops that sum up are left to the note."""
+    return [arrow for arrow in picture.arrows if not arrow.is_summary]
+
+
 def _arrow(arrow: Arrow) -> str:
     line = "-.->" if arrow.standard else "-->"
     return f"{arrow.source} {line}|{_rows(line.text for line in arrow.lines)}| {arrow.dest}"
@@ -69,13 +92,19 @@ def _note(ident: str, note: Note) -> str:
 
 def _legend(picture: Picture) -> Iterable[str]:
     yield '  subgraph legend ["legend"]'
-    yield "    direction LR"
-    for place, (key, words) in enumerate(picture.legend, 1):
+    yield "    direction TB"
+    dotted = any(arrow.standard for arrow in _drawn(picture))
+    entries = [(key, words) for key, words in picture.legend if key != "standard" or dotted]
+    for place, (key, words) in enumerate(entries, 1):
         look = LOOKS.get(key)
         start, end = look.mermaid if look else ("[", "]")
         name = key if look else "note"
-        yield f"    k{place}{start}{_rows([_mark(key) + _WORDS.get(key, '') + words])}{end}:::{name}"
+        yield f"    k{place}{start}{_rows((_mark(key) + _WORDS.get(key, '') + words).split(': '))}{end}:::{name}"
     yield "  end"
+    # Links that are not drawn keep notes and legend below the states.
+    column = [*(f"n{place}" for place in range(1, len(picture.notes) + 1)), "legend"]
+    yield from (f"  {ident} ~~~ {column[0]}" for ident in picture.last)
+    yield from (f"  {upper} ~~~ {lower}" for upper, lower in itertools.pairwise(column))
 
 
 _WORDS = {
@@ -103,9 +132,9 @@ def _styles(picture: Picture) -> Iterable[str]:
     yield f"  classDef wrong fill:{WRONG_FILL},stroke:{RED},color:{RED},text-align:left"
     yield f"  style legend fill:none,stroke:{PANEL_LINE},color:{GREY}"
     styles: dict[str, list[int]] = {}
-    for place, arrow in enumerate(picture.arrows, 0 if picture.initial is None else 1):
+    for place, arrow in enumerate(_drawn(picture), 0 if picture.initial is None else 1):
         colour, thick = stroke_of(arrow)
-        text = GREY if colour == PALE else colour
+        text = {PALE: GREY, FADED_LINE: PALE}.get(colour, colour)
         styles.setdefault(f"stroke:{colour},stroke-width:{thick:g}px,color:{text}", []).append(place)
     for style, places in styles.items():
         yield f"  linkStyle {','.join(map(str, places))} {style}"

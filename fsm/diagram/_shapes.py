@@ -60,6 +60,7 @@ _EXTRA = {
     "Final": (22.0, 6.0),
     "Failed": (22.0, 6.0),
 }
+_CUT = 18.0  # how far the points of a hexagon stick out
 _RING = 4.0  # between the two rings of a final state
 _BAR = 7.0  # from the side of a Tools box to its bar
 _FOLD = 11.0  # the folded corner of a Code box
@@ -93,17 +94,24 @@ def draw_shape(parent: ET.Element, shape: str, middle: Point, size: Size, *, loo
         rect(parent, middle, (size[0] - 6, high - 6), 3, **look)
 
 
+def is_inside(shape: str, middle: Point, size: Size, point: Point) -> bool:
+    """Whether the point lies inside of the outline."""
+    across, down = abs(point[0] - middle[0]), abs(point[1] - middle[1])
+    wide, high = size[0] / 2, size[1] / 2
+    if shape == "Approval":
+        return across <= wide - _CUT * down / high
+    if shape == "Failed":
+        return across <= wide and down <= high and across + down <= wide + high * (math.sqrt(2) - 1)
+    if shape in {"Human", "Final"}:
+        return math.hypot(max(across - wide + high, 0), down) <= high
+    return across <= wide and down <= high
+
+
 def _hexagon(middle: Point, size: Size) -> list[Point]:
     (x, y), (wide, high) = middle, (size[0] / 2, size[1] / 2)
-    cut = min(18.0, wide)
-    return [
-        (x - wide, y),
-        (x - wide + cut, y - high),
-        (x + wide - cut, y - high),
-        (x + wide, y),
-        (x + wide - cut, y + high),
-        (x - wide + cut, y + high),
-    ]
+    flat = wide - min(_CUT, wide)
+    top, bottom = [(x - flat, y - high), (x + flat, y - high)], [(x + flat, y + high), (x - flat, y + high)]
+    return [(x - wide, y), *top, (x + wide, y), *bottom]
 
 
 def _octagon(middle: Point, size: Size) -> list[Point]:

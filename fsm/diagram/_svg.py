@@ -5,25 +5,28 @@ There is no script, no style sheet, no link and no image in it, and the text of 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
 from attrs import frozen
 
-from ._layout import Link, Point, Route, Size, lay_out
+from ._layout import Layout, Link, Point, Route, Size, lay_out
 from ._looks import BLUE, FONT, GREY, INK, PALE, PANEL_LINE, RED, WHITE, colours_of, stroke_of
 from ._model import Arrow, Box, Line, Picture
 from ._panels import draw_heading, draw_legend, draw_note
-from ._shapes import draw_shape, extra_of, number, pill, pill_width, rect, text
+from ._shapes import draw_shape, extra_of, is_inside, number, pill, pill_width, rect, text
 from ._text import width
 
 _NAME, _SMALL, _LABEL, _CAPTION = 14.0, 11.0, 11.5, 9.0  # font sizes
 _ROW = 15.0  # from one label row to the next
 _MARGIN = 20.0
 _LEAST_WIDE = 460.0  # notes and legend need some room
-_LABEL_WIDE = 250.0  # a label wider than this goes on below
+_LABEL_WIDE = 280.0  # a label wider than this goes on below
 _INDENT = 12.0
 _DOT = 12.0  # the mark of the initial state
 _START = "s0"
+_FURTHEST = 30  # pixels from the rectangle around a box to its outline
 # Where a curve runs through a label, the label stays legible.
 _HALO = {"font-size": number(_LABEL), "paint-order": "stroke", "stroke": WHITE, "stroke-width": "3"}
 _FRAME, _LEAVES = 14.0, 26.0  # room inside the frame; length of the arrow that leaves it
@@ -49,8 +52,11 @@ def to_svg(picture: Picture) -> str:
     if frame:
         _draw_frame(root, (_MARGIN, y), (wide, layout.size[1] + 2 * frame))
     canvas = ET.SubElement(root, "g", transform=f"translate({number(left)} {number(y + frame)})")
+    boxes = {box.id: box for box in picture.boxes}
     for arrow in picture.arrows:
-        _draw_arrow(canvas, arrow, layout.routes[arrow.id])
+        ends = (boxes[arrow.source], boxes[arrow.dest])
+        route = _Fit(layout, sizes).to_outlines(layout.routes[arrow.id], *ends)
+        _draw_arrow(canvas, arrow, route)
     if picture.initial is not None:
         _draw_start(canvas, layout.boxes[_START], layout.routes["e0"])
     for box in picture.boxes:
@@ -113,7 +119,9 @@ def _draw_box(parent: ET.Element, box: Box, middle: Point, size: Size) -> None:
     ink, grey = (PALE, PALE) if box.faded else (INK, GREY)
     row = y - 7 * len(box.details) - 7
     bold = {"font_weight": "bold", "text_anchor": "middle"}
-    text(group, (x, row), box.caption.upper(), _CAPTION, fill=grey if box.faded else stroke, letter_spacing="0.5", **bold)
+    text(
+        group, (x, row), box.caption.upper(), _CAPTION, fill=grey if box.faded else stroke, letter_spacing="0.5", **bold
+    )
     row += 17
     text(group, (x, row), box.name, _NAME, fill=ink, **bold)
     for detail in box.details:
@@ -156,6 +164,33 @@ def _draw_curve(parent: ET.Element, route: Route, colour: str, thick: float, *, 
     across_x, across_y = -(tip_y - y) / long * half, (tip_x - x) / long * half
     corners = [(tip_x, tip_y), (x + across_x, y + across_y), (x - across_x, y - across_y)]
     ET.SubElement(parent, "polygon", points=" ".join(f"{number(a)},{number(b)}" for a, b in corners), fill=colour)
+
+
+@frozen
+class _Fit:
+    """Graphviz ends arrows at the rectangle around a box; other outlines are reached by going straight on."""
+
+    layout: Layout
+    sizes: Mapping[str, Size]
+
+    def to_outlines(self, route: Route, source: Box, dest: Box) -> Route:
+        first, second, *_ = route.curve
+        start = self._onto(source, second, first)
+        base = route.curve[-1]
+        tip = self._onto(dest, base, route.tip)
+        moved = (base[0] + tip[0] - route.tip[0], base[1] + tip[1] - route.tip[1])
+        # A straight Bézier piece has its control points on the line.
+        return Route((start, start, first, *route.curve, base, moved, moved), tip, route.label)
+
+    def _onto(self, box: Box, before: Point, end: Point) -> Point:
+        (x, y), middle, size = end, self.layout.boxes[box.id], self.sizes[box.id]
+        long = max(math.hypot(x - before[0], y - before[1]), 0.01)
+        step_x, step_y = (x - before[0]) / long, (y - before[1]) / long
+        for step in range(_FURTHEST):
+            point = (x + step * step_x, y + step * step_y)
+            if is_inside(box.shape, middle, size, point):
+                return point
+        return end
 
 
 @frozen

@@ -23,6 +23,8 @@ def to_table(picture: Picture) -> str:
             event = _code(line.event) + (" (standard)" if arrow.standard else "")
             cells = [_state(source), event, *_rest(line), _state(dest)]
             rows.append([*cells, *([_text(", ".join(line.marks))] if marked else [])])
+    mentioned = {ident for arrow in picture.arrows for ident in (arrow.source, arrow.dest)}
+    rows += [[_state(box)] for box in picture.boxes if box.id not in mentioned]
     for note in picture.notes:
         if not note.wrong:
             rows += [["(standard)", ", ".join(map(_code, events)), "", "", _code(to)] for to, events in note.rows]

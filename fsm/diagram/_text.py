@@ -1,7 +1,7 @@
 """Text from data, made safe and measured: names, guards and effects are somebody else's words (X1).
 
-Renderers quote for their own format; what no format wants (control characters, bidirectional overrides, lone surrogates)
-is taken out here, once.
+Renderers quote for their own format; what no format wants (control characters, bidirectional overrides, lone
+surrogates) is taken out here, once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _is_shown(char: str) -> bool:
 
 
 def short(text: str, limit: int) -> str:
-    """At most `limit` characters; what is left out shows as …"""
+    """At most `limit` characters; `…` stands for the rest."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 

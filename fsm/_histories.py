@@ -1,0 +1,86 @@
+"""What states of one history share, and how a history begins (W11)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from ._findings import Finding, Severity
+from ._graph import Graph, Node
+from ._models import model_facts
+from ._states import Claude
+
+
+def _members(graph: Graph) -> dict[str, list[tuple[Node, Claude]]]:
+    by_history: dict[str, list[tuple[Node, Claude]]] = {}
+    for node in graph.nodes:
+        if isinstance(node.state, Claude):
+            by_history.setdefault(node.state.history or "", []).append((node, node.state))
+    return by_history
+
+
+def misbegun(graph: Graph) -> set[str]:
+    """States that begin their history wrongly and are reported for it; the walk asks no more of them."""
+    histories = _members(graph)
+    return {node.name for group in histories.values() for node, state in group if _beginning(node, state, histories)[0]}
+
+
+def check_histories(graph: Graph) -> Iterator[Finding]:
+    """W11, in the order of declaration."""
+    by_history = _members(graph)
+    for history, members in by_history.items():
+        yield from _shared(graph, history, members)
+        for node, state in members:
+            problem, remedy = _beginning(node, state, by_history)
+            if problem:
+                problem = f"'{graph.name}.{node.name}' {problem}"
+                yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy)
+
+
+def _beginning(node: Node, state: Claude, by_history: dict[str, list[tuple[Node, Claude]]]) -> tuple[str, str]:
+    if state.fresh and state.continues is not None:
+        return "is both fresh and continues another history", "Keep fresh=True, or continues=, not both."
+    if state.fresh and state.prompt is None:
+        remedy = f"Give '{node.name}' a prompt=: text, or a function of Facts."
+        return "begins an empty history (fresh=True) and has no prompt= to begin with", remedy
+    if state.continues is not None and state.continues not in by_history:
+        near = difflib.get_close_matches(state.continues, by_history, 1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        remedy = f"{hint}The histories are: {', '.join(by_history)}."
+        return f"continues {state.continues!r}, a history that no state has", remedy
+    return "", ""
+
+
+def _shared(graph: Graph, history: str, members: list[tuple[Node, Claude]]) -> Iterator[Finding]:
+    """One finding for each state that differs from the first of its history (R35; and a cache that is lost)."""
+    (first, lead), *others = members
+    for node, state in others:
+        differing = [
+            name
+            for name, differs in (
+                ("model", state.model != lead.model),
+                ("system", state.system != lead.system),
+                ("tools", _offered(state) != _offered(lead)),
+            )
+            if differs
+        ]
+        if not differing:
+            continue
+        binding = [m for m in (lead.model, state.model) if model_facts(m).binds is not False]
+        severity: Severity = "error" if binding else "warning"
+        why = (
+            f"{binding[0]} {'binds' if model_facts(binding[0]).binds else 'may bind'} its thinking to both, so the API "
+            "refuses the next request (R35)"
+            if binding
+            else "each change of state loses the cached prefix"
+        )
+        problem = (
+            f"'{graph.name}.{node.name}' and '{first.name}' share the history '{history}' and differ in "
+            f"{' and '.join(differing)}: {why}"
+        )
+        remedy = f'Write {node.name} = Claude(..., history="{node.name}", continues="{history}"), or make them equal.'
+        yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy, severity=severity)
+
+
+def _offered(state: Claude) -> list[tuple[str, str, object]]:
+    return [(tool.name, tool.form, tool.run) for tool in state.tools]

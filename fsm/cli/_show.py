@@ -1,0 +1,160 @@
+"""What the commands print: lines in the terminal's width with colours, or plain lines where there is no terminal.
+
+Foreign text goes in as plain strings, through `clean`, and never as markup (X8).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fsm._terminal import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
+Part = str | tuple[str, str]
+"""A piece of a line: text, or text and a style."""
+
+GUTTER = "  "
+_UNBOUNDED = 100_000  # columns: a file or a pipe has no edge to break lines at
+_WIDEST = 140
+
+# What another encoding than UTF-8 may not have.
+_ASCII = str.maketrans(
+    {"─": "-", "→": "->", "·": "-", "✓": "ok", "✗": "x", "‖": "||", "×": "x", "…": "...", "│": "|", "▶": ">", "’": "'"}
+)
+
+# Who acts: the colours of the pictures, as far as a terminal has them.
+STYLES = {
+    "Claude": "dark_orange3",
+    "Tools": "dodger_blue2",
+    "Approval": "dark_goldenrod",
+    "Human": "medium_purple3",
+    "Code": "dark_cyan",
+    "Child": "slate_blue3",
+    "Final": "green",
+    "Failed": "red",
+}
+DIM, GOOD, BAD, WARN, HEAD = "bright_black", "bold green", "bold red", "bold yellow", "bold"
+
+
+class Screen:
+    """Prints for people. `is_terminal` says whether colours and a moving line make sense."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        from rich.console import Console
+
+        file = file or sys.stdout
+        self.console: Console = Console(
+            file=file, highlight=False, markup=False, emoji=False, soft_wrap=False, legacy_windows=False
+        )
+        self.is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.width = min(self.console.width, _WIDEST) if self.is_terminal else _UNBOUNDED
+        self.console.width = self.width
+        self._narrow = not (file.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+        self._status: Status | None = None
+
+    def line(self, *parts: Part, indent: int = 0, hang: int | None = None) -> None:
+        """One line; where it is too long for the terminal it is broken at words and goes on at column `hang`."""
+        text = self.text(*parts)
+        before, after = " " * indent, " " * (indent if hang is None else hang)
+        if not text.plain:
+            self._print("")
+            return
+        first = True
+        for piece in text.split("\n", allow_blank=True):
+            for row in piece.wrap(self.console, max(self.width - len(after), 20)) or [piece]:
+                row.rstrip()
+                self._print(self.text(before if first else after) + row)
+                first = False
+
+    def entry(self, label: Text, *parts: Part, column: int) -> None:
+        """A label, and at `column` a text, which stays there where it is broken."""
+        text = self.text(*parts)
+        head = label.copy()
+        head.pad_right(max(column - head.cell_len, 1))
+        gap = " " * column
+        rows = [
+            row
+            for piece in text.split("\n", allow_blank=True)
+            for row in (piece.wrap(self.console, max(self.width - column, 20)) or [piece])
+        ]
+        for number, row in enumerate(rows):
+            row.rstrip()
+            line = (head if number == 0 else self.text(gap)) + row
+            line.rstrip()
+            self._print(line)
+
+    def text(self, *parts: Part) -> Text:
+        """Pieces as one text, cleaned of everything that a terminal would act upon."""
+        from rich.text import Text
+
+        made = Text()
+        for part in parts:
+            words, style = part if isinstance(part, tuple) else (part, "")
+            made.append(self._fit(clean(words)), style=style)
+        return made
+
+    def _fit(self, words: str) -> str:
+        return words.translate(_ASCII) if self._narrow else words
+
+    def title(self, words: str) -> None:
+        """A headline with a rule to the right."""
+        text = self.text(("── ", DIM), (words, HEAD), " ")
+        width = min(self.width, 100) if self.is_terminal else 80
+        text.append(self._fit("─" * max(width - text.cell_len, 2)), style=DIM)
+        self.line()
+        self._print(text)
+        self.line()
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]], *, style: str = "") -> None:
+        """Columns without lines; cells are strings or texts. On a terminal long cells are broken."""
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM, style=style, pad_edge=False)
+        for number, name in enumerate(head):
+            table.add_column(name, overflow="fold", no_wrap=not self.is_terminal or number == 0)
+        for row in rows:
+            table.add_row(*(self.text(cell) if isinstance(cell, str) else cell for cell in row), style=style)
+        self._table(table)
+
+    def _table(self, table: Any) -> None:
+        # Rows are padded to the width of the table: what stands at the end of a line is no text.
+        with self.console.capture() as got:
+            self.console.print(table)
+        for row in got.get().splitlines():
+            self._write(GUTTER + row.rstrip() + "\n")
+
+    def _print(self, text: Text | str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+    def _write(self, text: str) -> None:
+        self.console.file.write(text)
+
+    def delta(self, words: str, style: str = "") -> None:
+        """A piece of a line, at once: streamed text."""
+        self.stop()
+        self.console.print(self.text((words, style)), end="", soft_wrap=True)
+        self.console.file.flush()
+
+    def busy(self, words: str) -> None:
+        """A moving line while something is waited for; nothing without a terminal."""
+        self.stop()
+        if self.is_terminal:
+            self._status = self.console.status(self.text((words, DIM)), spinner_style=DIM)
+            self._status.start()
+
+    def stop(self) -> None:
+        """No moving line from here on."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def style_of(kind: str, *, ok: bool = True) -> str:
+    """The style of a state by who acts in it."""
+    return STYLES["Failed"] if kind == "Final" and not ok else STYLES.get(kind, "")

@@ -1,0 +1,297 @@
+"""Graph, run and findings to the picture: what is drawn, what is merged, what is summed up.
+
+The order is the order of the graph, so the same declaration gives the same picture, character by character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fsm._alphabet import ALPHABET, Group
+from fsm._graph import Edge, Graph, Node
+from fsm._records import Move
+from fsm._states import Approval, Claude, Code, Human
+
+from ._model import Arrow, Box, Detail, Line, Note, Overlay, Picture
+from ._text import clean, short, wrapped
+
+Key = tuple[str, str, int]
+
+_STANDARD = "standard rows: of every state that has no row of its own for the event"
+_SAME = "same state"
+_NAME, _PART, _FULL_PART = 40, 46, 120  # characters
+
+
+def make_picture(
+    graph: Graph,
+    *,
+    overlay: Overlay | None = None,
+    detail: Detail = "default",
+    findings: Iterable[Any] = (),
+    merged: bool = True,
+) -> Picture:
+    """The picture of a graph, with a run and findings where given.
+
+    `merged` draws one arrow for all rows between two states.
+    """
+    return _Maker(graph, overlay, detail, tuple(findings), merged=merged).picture()
+
+
+class _Maker:
+    def __init__(
+        self, graph: Graph, overlay: Overlay | None, detail: Detail, findings: tuple[Any, ...], *, merged: bool
+    ) -> None:
+        self.graph, self.overlay, self.detail, self.merged = graph, overlay, detail, merged
+        known = {edge.key: edge for edge in graph.edges}
+        self.seqs: dict[Key, list[int]] = {}
+        self.strays: list[Move] = []
+        for move in overlay.moves if overlay else ():
+            key = (move.source, move.event, move.index)
+            if key in known and known[key].dest == move.dest:
+                self.seqs.setdefault(key, []).append(move.seq)
+            else:
+                self.strays.append(move)
+        self.visited = {name for m in (overlay.moves if overlay else ()) for name in (m.source, m.dest)}
+        if overlay is not None:
+            self.visited.add(overlay.current or graph.initial)
+        self.edge_findings: dict[Key, list[str]] = {}
+        self.state_findings: dict[str, list[str]] = {}
+        self.findings = findings
+        for finding in findings:
+            self._place(finding, known)
+        self.ids = {node.name: f"s{place}" for place, node in enumerate(graph.nodes, 1)}
+        self.histories = {node.history for node in graph.nodes if node.history}
+
+    def _place(self, finding: Any, known: dict[Key, Edge]) -> None:
+        """The edge that it names, or the edges of its event, or the state; the note lists it in any case."""
+        edge = getattr(finding, "edge", None)
+        key = getattr(edge, "key", edge)
+        row = self.graph.row(finding.state, finding.event) if finding.event else ()
+        keys = [key] if key in known else [edge.key for edge in row]
+        for found in keys:
+            _add(self.edge_findings, found, finding.id)
+        if not keys and finding.state in self.graph.by_name:
+            _add(self.state_findings, finding.state, finding.id)
+
+    def picture(self) -> Picture:
+        shown = [edge for edge in self.graph.edges if self._is_drawn(edge)]
+        hidden = [edge for edge in self.graph.edges if not self._is_drawn(edge)]
+        boxes = tuple(self._box(node) for node in self.graph.nodes if self._has_box(node, shown))
+        arrows = (*self._arrows(shown), *self._retries(shown, hidden))
+        notes = [*self._standard(hidden), *self._wrong(), *self._stray()]
+        legend = tuple(self._legend(boxes, arrows))
+        return Picture(
+            clean(self.graph.name), clean(self.graph.doc.strip().split("\n\n")[0]), boxes, arrows, tuple(notes), legend
+        )
+
+    def _is_drawn(self, edge: Edge) -> bool:
+        single = edge.key in self.seqs or edge.key in self.edge_findings
+        return not edge.implied or self.detail == "full" or single
+
+    def _has_box(self, node: Node, shown: Sequence[Edge]) -> bool:
+        if not node.is_exit or node.name in self.visited or node.name in self.state_findings:
+            return True
+        return any(edge.dest == node.name for edge in shown)
+
+    # --- boxes -------------------------------------------------------------------------------------------------------
+
+    def _box(self, node: Node) -> Box:
+        return Box(
+            self.ids[node.name],
+            short(clean(node.name), _NAME) or "(no name)",
+            node.kind,
+            details=tuple(self._details(node)),
+            ok=node.ok,
+            initial=node.initial,
+            is_exit=node.is_exit,
+            current=self.overlay is not None and self.overlay.current == node.name,
+            faded=self.overlay is not None and node.name not in self.visited,
+            findings=_once(self.state_findings.get(node.name, ())),
+            title=_sentence(f"{clean(node.name)} ({node.kind})", clean(node.where)),
+        )
+
+    def _details(self, node: Node) -> Iterable[str]:
+        state, limit = node.state, 30
+        if isinstance(state, Claude):
+            yield short(clean(state.model), limit)
+            if server := [clean(t.name) for t in state.tools if not t.is_client]:
+                yield from wrapped(server, limit, 2)
+            if state.output is not None:
+                yield "answers as JSON"
+            if len(self.histories) > 1:
+                yield short(f"history: {clean(state.history)}", limit)
+        elif node.kind == "Tools":
+            tools = {t.name: None for caller in self.graph.callers(node.name) for t in caller.client_tools}
+            yield from wrapped([clean(name) for name in tools], limit, 3)
+        elif isinstance(state, (Approval, Human)):
+            yield "a person decides" if isinstance(state, Approval) else "a person speaks"
+            if state.within is not None:
+                yield f"within {_duration(state.within)}"
+        elif isinstance(state, Code):
+            yield short(clean(getattr(state.fn, "__name__", "function")), limit) + "()"
+
+    # --- arrows ------------------------------------------------------------------------------------------------------
+
+    def _arrows(self, shown: Sequence[Edge]) -> tuple[Arrow, ...]:
+        groups: dict[object, list[Edge]] = {}
+        for edge in shown:
+            merged = (edge.source, edge.dest, edge.implied)
+            groups.setdefault(merged if self.merged else edge.key, []).append(edge)
+        return tuple(self._arrow(f"e{place}", edges) for place, edges in enumerate(groups.values(), 1))
+
+    def _arrow(self, ident: str, edges: Sequence[Edge]) -> Arrow:
+        first = edges[0]
+        taken = any(edge.key in self.seqs for edge in edges)
+        return Arrow(
+            ident,
+            self.ids[first.source],
+            self.ids[first.dest],
+            tuple(self._line(edge) for edge in edges),
+            standard=first.implied,
+            taken=taken,
+            faded=self.overlay is not None and not taken,
+            title="\n".join(_hover(edge) for edge in edges),
+        )
+
+    def _line(self, edge: Edge) -> Line:
+        limit = _FULL_PART if self.detail == "full" else _PART
+        return Line(
+            short(clean(edge.event), limit),
+            guard=short(_guard(edge), limit),
+            effects=short(", ".join(clean(e) for e in edge.effects), limit),
+            seqs=tuple(sorted(self.seqs.get(edge.key, ()))),
+            findings=_once(self.edge_findings.get(edge.key, ())),
+        )
+
+    def _retries(self, shown: Sequence[Edge], hidden: Sequence[Edge]) -> Iterable[Arrow]:
+        """One light loop for all that sends a Claude state's request again by the standard table.
+
+        A state that has a loop already gets no second one, it would run through the first one's label.
+        """
+        if self.detail != "default" or not self.merged:
+            return
+        looped = {edge.source for edge in shown if edge.source == edge.dest}
+        loops: dict[str, list[Edge]] = {}
+        for edge in hidden:
+            if edge.source == edge.dest and edge.source not in looped and self._is_claude(edge.source):
+                _add(loops, edge.source, edge)
+        for source, edges in loops.items():
+            ident = self.ids[source]
+            title = "\n".join(dict.fromkeys(_standard_text(edge, guarded=True) for edge in edges))
+            faded = self.overlay is not None
+            yield Arrow(
+                f"r{ident}", ident, ident, (Line("retries"),), standard=True, faded=faded, is_summary=True, title=title
+            )
+
+    def _is_claude(self, name: str) -> bool:
+        return self.graph.by_name[name].kind == "Claude"
+
+    # --- notes -------------------------------------------------------------------------------------------------------
+
+    def _standard(self, hidden: Sequence[Edge]) -> Iterable[Note]:
+        """The implied rows of all states as one small table: where they lead, and on what."""
+        if self.detail != "default" or not hidden:
+            return
+        rows: dict[str, dict[str, None]] = {}
+        for edge in hidden:
+            if edge.event == "stop_sequence":
+                continue  # goes where end_turn goes; a line of its own would say nothing
+            same = edge.dest == edge.source
+            _add_key(rows, _SAME if same else clean(edge.dest), _standard_text(edge, guarded=same))
+        order = [_SAME, *(clean(node.name) for node in self.graph.nodes)]
+        yield Note(_STANDARD, tuple((dest, tuple(rows[dest])) for dest in order if dest in rows))
+
+    def _wrong(self) -> Iterable[Note]:
+        if self.findings:
+            yield Note(
+                f"{len(self.findings)} finding{'s' if len(self.findings) != 1 else ''}",
+                tuple((clean(f.id), tuple(_finding(f))) for f in self.findings),
+                wrong=True,
+            )
+
+    def _stray(self) -> Iterable[Note]:
+        """Moves of a run that this graph has no row for: it was made by another version of the workflow."""
+        if self.strays:
+            yield Note(
+                "moves without a row here: made by another version of the workflow",
+                tuple((f"{m.seq}", (clean(m),)) for m in self.strays),
+                wrong=True,
+            )
+
+    # --- legend ------------------------------------------------------------------------------------------------------
+
+    def _legend(self, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Iterable[tuple[str, str]]:
+        shapes = {box.shape for box in boxes}
+        yield from ((shape, text) for shape, text in _KINDS if shape in shapes)
+        if any(not arrow.standard for arrow in arrows):
+            yield ("own", "event [guard] / effect")
+        if any(arrow.standard for arrow in arrows):
+            yield ("standard", "standard row")
+        if self.overlay is not None:
+            yield ("taken", "taken, numbered in order")
+        if any(box.current for box in boxes):
+            yield ("current", "the run is here")
+        if self.findings:
+            yield ("wrong", "finding")
+
+
+_KINDS = (
+    ("Claude", "Claude: the model acts"),
+    ("Tools", "Tools: functions run"),
+    ("Approval", "Approval: a person decides"),
+    ("Human", "Human: a person speaks"),
+    ("Code", "Code: your function decides"),
+    ("Child", "Child: another workflow"),
+    ("Final", "Final: the goal is reached"),
+    ("Failed", "Final, not ok"),
+)
+
+
+def _add(into: dict[Any, list[Any]], key: Any, value: Any) -> None:
+    into.setdefault(key, []).append(value)
+
+
+def _add_key(into: dict[str, dict[str, None]], key: str, value: str) -> None:
+    into.setdefault(key, {})[value] = None
+
+
+def _once(ids: Iterable[object]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(clean(i) for i in ids))
+
+
+def _sentence(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _standard_text(edge: Edge, *, guarded: bool) -> str:
+    """An implied row in few words: the many errors by their group, the guards where the request is sent again."""
+    group = ALPHABET[edge.event].group
+    event = {Group.RETRYABLE: "retryable errors", Group.FATAL: "fatal errors"}.get(group, edge.event)
+    guard = f" [{_guard(edge)}]" if guarded and _guard(edge) else ""
+    effects = f" / {', '.join(clean(e) for e in edge.effects)}" if edge.effects else ""
+    return f"{event}{guard}{effects}"
+
+
+def _guard(edge: Edge) -> str:
+    return "else" if edge.guard is None and edge.index else clean(edge.guard or "")
+
+
+def _hover(edge: Edge) -> str:
+    doc = f"{clean(edge.guard)}: {clean(edge.guard.doc)}" if edge.guard is not None and edge.guard.doc else ""
+    where = clean(edge.where) or ("standard row" if edge.implied else "")
+    return _sentence(clean(edge.label), where, doc)
+
+
+def _finding(finding: Any) -> Iterable[str]:
+    place = " ".join(clean(p) for p in (finding.state, finding.event) if p)
+    yield f"{place}: {clean(finding.problem)}" if place else clean(finding.problem)
+    if remedy := clean(getattr(finding, "remedy", "")):
+        yield remedy
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s"
