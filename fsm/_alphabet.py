@@ -1,7 +1,7 @@
 """The alphabet: every event of a conversation, what it means and what to do about it.
 
-This is THE table of events. The states accept what it says, the standard table routes it, verdicts, `fsm check` and the
-docs print its two columns, and a test compares it with the literals of the installed SDK (W13).
+This is THE table of events. The states accept what it says, the standard table routes it, verdicts, `fsm check` and
+the docs print its two columns, and a test compares it with the literals of the installed SDK (W13).
 
 An event is spelled as on the wire where the wire has a name: stop reasons (S0) and error types (E0). The others are
 facts that only the client can see: a cut stream, an answer without content, a limit reached.

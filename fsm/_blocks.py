@@ -1,6 +1,7 @@
 """One content block while it is streamed: how it began, the deltas that fit it (G3, G4), and what it is in the end.
 
-What the model wrote stays as it was written: the tool input, citations and unknown fields are spliced as raw JSON text.
+What the model wrote stays as it was written: the tool input, citations and unknown fields are spliced as raw JSON
+text.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What is checked before anything runs: all findings W1-W12 on the graph, at once, sorted.
 
 Here are the checks of single rows and names (W1, W2, W8, W10). What states share is `_histories` (W11), where arrows
-lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with the
-SDK and lives beside it.
+lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with
+the SDK and lives beside it.
 
-One fault gives one finding: what has one is not walked again. An arrow that says something to a state that is no Claude
-state is W12: words that nobody is asked about.
+One fault gives one finding: what has one is not walked again. An arrow that says something to a state that is no
+Claude state is W12: words that nobody is asked about.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ._states import Approval, Claude, Code, Human, Tools
 
 __all__ = ["TITLES", "Finding", "check", "required"]
 
-_WORKFLOW = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
-RESERVED = frozenset({*_WORKFLOW, "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox"})
+_PUBLIC = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
+RESERVED = frozenset({*_PUBLIC, "declared", "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox"})
 """What a workflow class has already, so that no state can be called so (W10)."""
 
 

@@ -1,10 +1,11 @@
 """The graph as a sealed `transitions.Machine`: the only file that imports `transitions`.
 
-The library chooses and moves; this file makes sure that nothing else does. One machine serves every run of a workflow:
-it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor. Closed, with a test
-each: a false guard that returns False silently, assigning the state, `set_state`, `add_model`, `to_<state>`, adding or
-removing transitions, states and callbacks after compilation, callbacks that fail after the state changed, and writing to
-the machine's parts: its events, their transitions, its states, its lists of callbacks, its `__dict__`.
+The library chooses and moves; this file makes sure that nothing else does. One machine serves every run of a
+workflow: it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor.
+
+Closed, with a test each: a false guard that returns False silently, assigning the state, `set_state`, `add_model`,
+`to_<state>`, adding or removing transitions, states and callbacks after compilation, callbacks that fail after the state
+changed, and writing to the machine's parts: events, their transitions, states, lists of callbacks, `__dict__`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Cursor:
     """Where one run stands, for one move. The machine reads `state`; only a transition of ours writes it."""
 
     __slots__ = ("_edge", "_state")
+    _edge: Edge | None
+    _state: str
 
     def __init__(self, state: str) -> None:
         object.__setattr__(self, "_state", state)
@@ -41,14 +44,12 @@ class Cursor:
     @property
     def state(self) -> str:
         """The name of the state."""
-        state: str = self._state
-        return state
+        return self._state
 
     @property
     def edge(self) -> Edge | None:
         """The edge that the last move took."""
-        edge: Edge | None = self._edge
-        return edge
+        return self._edge
 
     def __setattr__(self, name: str, value: object) -> None:
         msg = f"a state is changed by an event, not by assigning {name!r}: feed the conversation"
@@ -78,10 +79,6 @@ class _Part:
     def __delattr__(self, name: str) -> None:
         _refuse(f"removal of {name!r}")
 
-    @property
-    def __dict__(self) -> Mapping[str, Any]:  # type: ignore[override] # vars(machine)["events"] = {} is refused too
-        return MappingProxyType(_own(self))
-
     def seal(self) -> None:
         """Its lists become tuples; from here on it is read only."""
         own = _own(self)
@@ -98,10 +95,15 @@ def _own(part: _Part) -> dict[str, Any]:
     raise TypeError(part)
 
 
-class _Move(_Part, Transition):  # type: ignore[misc] # transitions has no type information for subclassing
+_read_only = property(lambda part: MappingProxyType(_own(part)))
+"""`__dict__` of each part, since `vars(machine)["events"] = {}` would be a way in."""
+
+
+class _Move(_Part, Transition):
     """A transition that knows its edge and moves the cursor alone, without callbacks that could fail half-way."""
 
     __slots__ = ()
+    __dict__ = _read_only  # type: ignore[assignment]
 
     def __init__(self, source: str, dest: str, *callbacks: Any, edge: Edge) -> None:
         super().__init__(source, dest, *callbacks)
@@ -118,7 +120,12 @@ class _Move(_Part, Transition):  # type: ignore[misc] # transitions has no type 
             return guard(facts if rounds == facts.rounds else evolve(facts, rounds=rounds))
         except Exception as error:
             raise DecisionError(
-                "guard", str(guard), event_data.machine.title, self.source, self.edge.event, error
+                "guard",
+                str(guard),
+                workflow=event_data.machine.title,
+                state=self.source,
+                event=self.edge.event,
+                cause=error,
             ) from error
 
     def _change_state(self, event_data: Any) -> None:
@@ -131,20 +138,22 @@ class _Move(_Part, Transition):  # type: ignore[misc] # transitions has no type 
         _refuse(f"{trigger} callback {func!r}")
 
 
-class _State(_Part, LibraryState):  # type: ignore[misc] # see _Move
+class _State(_Part, LibraryState):
     """A state of a sealed machine."""
 
     __slots__ = ()
+    __dict__ = _read_only  # type: ignore[assignment]
 
     def add_callback(self, trigger: str, func: Any) -> NoReturn:
         """Refused: effects are data on the row."""
         _refuse(f"{trigger} callback {func!r}")
 
 
-class _Event(_Part, LibraryEvent):  # type: ignore[misc] # see _Move
+class _Event(_Part, LibraryEvent):
     """An event of a sealed machine."""
 
     __slots__ = ()
+    __dict__ = _read_only  # type: ignore[assignment]
 
     def add_transition(self, transition: Any) -> None:
         """Only while compiling."""
@@ -168,10 +177,11 @@ _CHANGING = (
 )  # fmt: skip
 
 
-class Sealed(_Part, Machine):  # type: ignore[misc] # see _Move
+class Sealed(_Part, Machine):
     """A `transitions.Machine` that reads as one and cannot be changed."""
 
     __slots__ = ()
+    __dict__ = _read_only  # type: ignore[assignment]
     state_cls = _State
     transition_cls = _Move
     event_cls = _Event
@@ -187,17 +197,19 @@ class Sealed(_Part, Machine):  # type: ignore[misc] # see _Move
         )
         self.title = graph.name
         for edge in graph.edges:
-            guard = [edge.guard] if edge.guard is not None else None
+            guard: Any = [edge.guard] if edge.guard is not None else None
             super().add_transition(edge.event, edge.source, edge.dest, conditions=guard, edge=edge)
-        for event in self.events.values():
+        events: Mapping[str, Any] = self.events
+        states: Mapping[str, Any] = self.states
+        for event in events.values():
             event.transitions = MappingProxyType({source: tuple(rows) for source, rows in event.transitions.items()})
             for move in (move for rows in event.transitions.values() for move in rows):
                 move.seal()
             event.seal()
-        for state in self.states.values():
+        for state in states.values():
             state.seal()
-        self.events = MappingProxyType(dict(self.events))
-        self.states = MappingProxyType(dict(self.states))
+        own = _own(self)
+        own["events"], own["states"] = MappingProxyType(dict(events)), MappingProxyType(dict(states))
         self.seal()
 
     def __getattr__(self, name: str) -> Any:

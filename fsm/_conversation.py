@@ -9,27 +9,25 @@ How an event is processed:
     of the guard that let it pass and the values of its effects.
  4. The entered state says what is next, which may be another move: a limit that is reached, a call that needs a person,
     a final state. This goes on until the outside world must act.
- 5. What the outside world must do follows from the state alone (`_pending`), so a run that was folded from its journal
+ 5. What the outside world must do follows from the state alone (`_view`), so a run that was folded from its journal
     asks for the same as the run that wrote it.
 
-Deliberately not done here: reading a clock, drawing a random number, any I/O, calling a tool or a `Code` function. The
-driver does these and feeds what came of them.
+Deliberately not done here: reading a clock, drawing a random number, any I/O, calling a tool or a `Code` function.
+The driver does these and feeds what came of them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve
 
-from ._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
+from ._actions import Action, Question
 from ._alphabet import ALPHABET, Group
 from ._compile import Plan
-from ._effects import as_blocks
-from ._errors import ConversationEnded, DecisionError, IllegalRequest, RunError
+from ._errors import ConversationEnded, IllegalRequest, RunError
 from ._events import (
     Answered,
     Cancelled,
@@ -43,15 +41,14 @@ from ._events import (
     TimePassed,
     ToolsEnded,
 )
-from ._evidence import evidence_of, limit_reached
-from ._facts import Facts
-from ._fold import OpenCallState, RunState, apply, cap_of, family
-from ._graph import Edge
-from ._heads import Head, Heads
-from ._ledger import Standing
+from ._evidence import evidence_of
+from ._fold import OpenCallState, RunState, apply
+from ._heads import Heads
 from ._reading import Reading, read
 from ._records import Record, Verdict
-from ._states import Approval, Claude, Code, Human
+from ._states import Claude, Code
+from ._step import Step
+from ._view import View, verdict_of
 
 MAX_RESENDS = 3  # J3: the same bytes, after a crash between request and reply
 
@@ -82,7 +79,7 @@ class Conversation:
             DecisionError: a guard, effect or prompt raised.
             RunError: an answer of the wrong form. In every case nothing has changed.
         """
-        step = _Step(self.plan, self.heads, self._run.copy(), event.at, origin=self._run)
+        step = _Intake(self.plan, self.heads, self._run, event.at)
         actions = step.take_in(event)
         self._run = step.run
         return tuple(step.records), actions
@@ -96,15 +93,18 @@ class Conversation:
 
     def pending(self) -> tuple[Action, ...]:
         """What the outside world has to do now."""
-        return _Step(self.plan, self.heads, self._run, self._run.at).pending()
+        return self._view().pending()
 
     def question(self) -> Question | None:
         """What a person is asked, parked or not; None where nobody is."""
-        return None if self._run.asked is None else _Step(self.plan, self.heads, self._run, self._run.at).question()
+        return None if self._run.asked is None else self._view().question()
 
     def verdict(self) -> Verdict:
         """How it stands: ended, parked or still running."""
-        return _verdict(self._run)
+        return verdict_of(self._run)
+
+    def _view(self) -> View:
+        return View(self.plan.graph, self.heads, self._run, self._run.at)
 
     def carry(self) -> dict[str, tuple[str, ...]]:
         """The histories for a new run (`after=`): open calls answered, a paused tail cut."""
@@ -112,11 +112,10 @@ class Conversation:
         for history, ledger in self._run.ledgers.items():
             sealed = ledger.seal()
             encoded = [raw.decode() for raw in sealed.encoded()]
-            if sealed.legality.finish() or (run_calls := sealed.legality.open_calls):
-                run_calls = sealed.legality.open_calls
+            if sealed.legality.open_calls:
                 blocks = [
                     {"type": "tool_result", "tool_use_id": i, "content": "Not run: the run ended.", "is_error": True}
-                    for i in run_calls
+                    for i in sealed.legality.open_calls
                 ]
                 encoded.append(json.dumps({"role": "user", "content": blocks}, ensure_ascii=False))
             elif self._run.last_event == "pause_turn" and '"role":"assistant"' in encoded[-1][:20]:
@@ -125,231 +124,8 @@ class Conversation:
         return carried
 
 
-class _Step:
-    """One event being taken in: the copy, the records made so far."""
-
-    def __init__(
-        self, plan: Plan, heads: Heads, run: RunState, at: float, *, origin: RunState | None = None
-    ) -> None:
-        self.plan, self.graph, self.heads, self.run, self.at = plan, plan.graph, heads, run, at
-        self.origin = origin or run
-        self.records: list[Record] = []
-
-    # --- recording and moving ---------------------------------------------------------------------------------------
-
-    def record(self, kind: str, data: Mapping[str, Any], parsed: Any = None) -> None:
-        """Record a fact and fold it in."""
-        record = Record(self.run.seq, kind, self.at, data, parsed)
-        apply(self.run, record, self.graph)
-        self.records.append(record)
-
-    def move(self, event: str, evidence: Mapping[str, Any] | None = None, request_id: str | None = None) -> None:
-        """Let the machine choose the row, record the move, and enter the state it leads to."""
-        # Most rows have neither guard nor effect, and need no facts.
-        is_plain = self.graph.is_plain(self.run.state, event)
-        facts = _NO_FACTS if is_plain else self.facts(event)
-        edge = self.plan.move(self.run.state, event, facts, self.run.rounds)
-        data: dict[str, Any] = {
-            "source": edge.source,
-            "event": event,
-            "dest": edge.dest,
-            "index": edge.index,
-            "guard": str(edge.guard) if edge.guard is not None else None,
-            "effects": [self._effect(edge, effect, facts) for effect in edge.effects],
-            "implied": edge.implied,
-        }
-        if evidence:
-            data["evidence"] = evidence
-        if request_id:
-            data["request_id"] = request_id
-        self.record("move", data)
-        self.enter()
-
-    def _effect(self, edge: Edge, effect: Any, facts: Facts) -> list[Any]:
-        try:
-            value = effect(facts)
-            if effect.change == "say":
-                value = as_blocks(value)
-            elif effect.change == "value":
-                value = {effect.name: value}
-        except Exception as error:
-            raise DecisionError("effect", effect.name, self.graph.name, edge.source, edge.event, error) from error
-        return [effect.name, {effect.change: value}]
-
-    def facts(self, event: str) -> Facts:
-        """What is so now, for guards, effects, prompts and `Code`."""
-        run = self.run
-        state = self.graph.by_name[run.state].state
-        reply = run.reading.reply if run.reading else None
-        return Facts(
-            run.state,
-            event,
-            _with_output(reply, run.output),
-            run.failure,
-            run.results,
-            run.values,
-            run.usage,
-            run.turns,
-            run.tool_calls,
-            run.elapsed,
-            run.given,
-            run.said,
-            run.attempts.get((run.state, family(event)), 0),
-            run.waited.get(run.state, 0.0),
-            0,
-            self._max_tokens(state) if isinstance(state, Claude) else 0,
-            cap_of(self._model(state)) if isinstance(state, Claude) else None,
-            run.tags,
-        )
-
-    def _max_tokens(self, state: Claude) -> int:
-        return self.run.tokens.get(self.run.state, state.max_tokens)
-
-    def _model(self, state: Claude) -> str:
-        return self.run.models.get(self.run.state, state.model)
-
-    # --- entering a state --------------------------------------------------------------------------------------------
-
-    def enter(self) -> None:
-        """The state that was just entered says what is next."""
-        node = self.graph.by_name[self.run.state]
-        state = node.state
-        if node.is_final:
-            self.record("close", {"state": node.name, "reason": self.run.last_event, "evidence": self._why()})
-        elif isinstance(state, Claude):
-            self._enter_claude(state)
-        elif isinstance(state, (Approval, Human)):
-            self._ask(state)
-        elif isinstance(state, Code):
-            self.record("code.begin", {"state": node.name})
-        else:
-            self._enter_tools()
-
-    def _enter_claude(self, state: Claude) -> None:
-        self._say_on_entry(state)
-        if self.run.parked is None and self.run.wait_until is None:
-            self._send(state)
-
-    def _say_on_entry(self, state: Claude) -> None:
-        run = self.run
-        history = state.history or "main"
-        standing = run.ledger(history).standing
-        if state.prompt is not None:
-            if standing in {Standing.EMPTY, Standing.SPOKEN}:
-                self.record("say", {"history": history, "messages": [self._prompt(state)], "words": False})
-        elif run.waiting and standing is not Standing.CALLS and self._may_speak(history):
-            self.record("say", {"history": history, "messages": list(run.waiting), "words": True})
-
-    def _may_speak(self, history: str) -> bool:
-        """Words wait while a server tool of the newest reply is unresolved: only its result may follow (R16)."""
-        run = self.run
-        paused = run.last_event == "pause_turn" and run.ledger(history).standing is Standing.OWES
-        mixed = any(b.get("type") == "tool_result" for b in run.ledger(history).tail) and self._has_open_server_tool()
-        return not paused and not mixed
-
-    def _has_open_server_tool(self) -> bool:
-        message = self.run.ledger(self.run.home or "main").messages()[-2:-1]
-        blocks = message[0]["content"] if message and isinstance(message[0]["content"], list) else []
-        started = {b.get("id") for b in blocks if b.get("type") in {"server_tool_use", "mcp_tool_use"}}
-        return bool(started - {b.get("tool_use_id") for b in blocks})
-
-    def _prompt(self, state: Claude) -> dict[str, Any]:
-        prompt = state.prompt
-        if not callable(prompt):
-            return {"role": "user", "content": as_blocks(prompt)}
-        try:
-            return {"role": "user", "content": as_blocks(prompt(self.facts(self.run.last_event)))}
-        except Exception as error:
-            name = getattr(prompt, "__name__", "prompt")
-            raise DecisionError("prompt", name, self.graph.name, self.run.state, "entry", error) from error
-
-    def _send(self, state: Claude) -> None:
-        """About to send: what is stuck or over a limit moves on instead; else the request is recorded."""
-        run = self.run
-        if run.finding is not None and "stuck" not in run.free:
-            self.move("stuck", run.finding.evidence())
-            return
-        over = limit_reached(run)
-        if over is not None and "over_limit" not in run.free:
-            self.move("over_limit", over)
-            return
-        history = state.history or "main"
-        compact = history in run.compacting
-        head = self._head(state, compact=compact)
-        ledger = run.ledger(history)
-        try:
-            sealed = ledger if compact else ledger.seal()
-            if not compact:
-                sealed.check()
-        except IllegalRequest as error:
-            self.move("invalid_request_error", evidence_of(error))
-            return
-        digest = hashlib.sha256(head.digest + sealed.digest).digest()
-        _, finding = run.detector.requested(digest)
-        if finding is not None and "stuck" not in run.free:
-            self.move("stuck", finding.evidence())
-            return
-        data: dict[str, Any] = {
-            "n": run.requests + 1,
-            "state": run.state,
-            "history": history,
-            "hash": digest.hex(),
-            "attempt": run.attempts.get((run.state, "retry"), 0) + 1,
-        }
-        if compact:
-            data["compact"] = True
-        run.with_ledger(history, sealed)  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
-        self.record("request", data)
-
-    def _head(self, state: Claude, *, compact: bool) -> Head:
-        return self.heads.head(
-            self.run.state,
-            self.run.systems,
-            max_tokens=self._max_tokens(state),
-            model=self._model(state),
-            compact=compact,
-        )
-
-    def _enter_tools(self) -> None:
-        run = self.run
-        if any(self._asks(c) and c.decision is None for c in run.open.values()):
-            self.move("approval_needed")
-            return
-        denied = [c for c in run.open.values() if c.decision and c.decision.verb == "deny" and c.end is None]
-        if denied:
-            ends = [[c.call.id, f"Denied by a person: {c.decision.reason or 'no reason given'}", True, 0.0]
-                    for c in denied if c.decision]  # fmt: skip
-            self.record("tool.end", {"ends": ends})
-        fresh = [c.call.id for c in self.run.open.values() if not c.begun and c.end is None]
-        if fresh:
-            self.record("tool.begin", {"ids": fresh})
-        self._results_if_done()
-
-    def _results_if_done(self) -> None:
-        if all(c.end is not None for c in self.run.open.values()):
-            self.move("tool_results")
-
-    def _asks(self, call: OpenCallState) -> bool:
-        if call.end is not None:
-            return False
-        spec = self._spec(call.call.name)
-        if spec is None or not spec.may_ask:
-            return False
-        try:
-            return spec.asks(call.call.input)
-        except Exception as error:
-            name = getattr(spec.needs_approval, "__name__", spec.name)
-            raise DecisionError("needs_approval", name, self.graph.name, self.run.state, "tool_use", error) from error
-
-    def _spec(self, name: str) -> Any:
-        """The tool of this name, of a Claude state on the calls' history."""
-        return self.graph.tools.get((self.run.home or "", name))
-
-    def _ask(self, state: Approval | Human) -> None:
-        expires = {} if state.within is None else {"expires_at": self.at + state.within}
-        self.record("asked", {"state": self.run.state, **expires})
-
-    # --- events ------------------------------------------------------------------------------------------------------
+class _Intake(Step):
+    """What each kind of event means."""
 
     def take_in(self, event: Event) -> tuple[Action, ...]:
         """Record the event, move, and say what is to be done."""
@@ -444,7 +220,7 @@ class _Step:
             msg = f"no running call has the id {', '.join(wrong)}; running: {', '.join(self.run.open) or 'none'}"
             raise RunError(msg)
         self.record("tool.end", {"ends": [[e.call_id, e.content, e.is_error, e.seconds] for e in event.ends]})
-        self._results_if_done()
+        self.results_if_done()
 
     def _is_running(self, call_id: str) -> bool:
         call = self.run.open.get(call_id)
@@ -476,16 +252,10 @@ class _Step:
         data = {i: [d.verb, d.input, d.reason] for i, d in event.decisions.items()}
         self.record("answer", {"decisions": data})
         if self.undecided():
-            self._ask(self.graph.by_name[self.run.state].state)  # type: ignore[arg-type] # _decided is for Approval
+            self.ask(self.graph.by_name[self.run.state].state)  # type: ignore[arg-type] # _decided is for Approval
             return
         verbs = {c.decision.verb for c in self.run.open.values() if c.decision}
         self.move("approved" if verbs - {"deny"} else "denied")
-
-    def undecided(self) -> list[OpenCallState]:
-        """The calls a person still has to decide on: those that ask; where none asks, all."""
-        waiting = [c for c in self.run.open.values() if c.end is None and not c.begun]
-        asking = [c for c in waiting if c.unknown or self._asks(c)]
-        return [c for c in (asking or waiting) if c.decision is None]
 
     def code_ended(self, event: CodeEnded) -> None:
         state = self.graph.by_name[self.run.state].state
@@ -503,7 +273,7 @@ class _Step:
         run = self.run
         if run.wait_until is not None and event.at >= run.wait_until:
             self.record("wake", {})
-            self._send(self.graph.by_name[run.state].state)  # type: ignore[arg-type] # only Claude states wait
+            self.send(self.graph.by_name[run.state].state)  # type: ignore[arg-type] # only Claude states wait
         elif run.asked is not None and event.at >= run.asked.get("expires_at", float("inf")):
             self.move("expired", {"expires_at": run.asked["expires_at"]})
 
@@ -529,7 +299,7 @@ class _Step:
         request = self.run.request
         if request is None:
             if self.run.wait_until is None:
-                self._enter_claude(state)
+                self.enter_claude(state)
             return
         if request["attempt"] >= MAX_RESENDS:
             why = f"the process stopped {MAX_RESENDS} times between this request and its reply"
@@ -544,80 +314,26 @@ class _Step:
             self.move("outcome_unknown", {"ids": [c.call.id for c in lost]})
             return
         if not lost:
-            self._enter_tools()
+            self.enter_tools()
 
     def _may_repeat(self, call: OpenCallState) -> bool:
-        spec = self._spec(call.call.name)
+        spec = self.spec(call.call.name)
         return spec is None or spec.idempotent
 
-    # --- what is to be done -------------------------------------------------------------------------------------------
 
-    def pending(self) -> tuple[Action, ...]:
-        """What the outside world has to do; it follows from the state alone."""
-        run = self.run
-        state = self.graph.by_name[run.state].state
-        if run.closed is not None or run.parked is not None:
-            return (Finish(_verdict(run), parked=run.closed is None),)
-        if isinstance(state, Claude):
-            return self._pending_claude(state)
-        if run.asked is not None:
-            return (AskHuman(self.question()),)
-        if isinstance(state, Code):
-            return (RunCode(run.state, state.fn, self.facts(run.last_event)),) if run.code is not None else ()
-        running = [c for c in run.open.values() if c.begun and c.end is None]
-        return (RunTools(tuple(self._open_call(c) for c in running)),) if running else ()
-
-    def _pending_claude(self, state: Claude) -> tuple[Action, ...]:
-        run = self.run
-        if run.wait_until is not None:
-            seconds = min(run.wait_seconds, max(0.0, run.wait_until - self.at))
-            return (Wait(run.wait_until, seconds, run.last_event),)
-        if run.request is None:
-            return ()
-        head = self._head(state, compact=bool(run.request.get("compact")))
-        encoded = run.ledger(run.request["history"]).encoded()
-        return (
-            SendRequest(
-                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, encoded, head.betas
-            ),
-        )
-
-    def question(self) -> Question:
-        """What a person is asked."""
-        run = self.run
-        prompt = run.reading.reply.text if run.reading else ""
-        expires = (run.asked or {}).get("expires_at")
-        if self.graph.by_name[run.state].kind == "Human":
-            return Question("words", (), prompt, "", run.state, expires)
-        calls = tuple(self._open_call(c) for c in self.undecided())
-        unknown = [c.call.name for c in self.undecided() if c.unknown]
-        why = f"the outcome of {', '.join(unknown)} is unknown after a restart" if unknown else "needs_approval"
-        return Question("approval", calls, prompt, why, run.state, expires)
-
-    def _open_call(self, call: OpenCallState) -> OpenCall:
-        edited = call.decision is not None and call.decision.verb == "edit"
-        return OpenCall(call.call.id, call.call.name, call.input, self._spec(call.call.name), edited)
-
-    def _why(self) -> dict[str, Any]:
-        spec = ALPHABET.get(self.run.last_event)
-        told = {"why": spec.why, "todo": spec.todo} if spec is not None else {}
-        return {**told, **self.run.evidence}
-
-
-_NO_FACTS = Facts("", "")
 _NO_ERROR = dict.fromkeys(("status", "type", "code", "retry_after", "request_id")) | {"draw": 0.5, "seconds": 0.0}
 
 _HANDLERS: Mapping[type, Any] = {
-    Started: _Step.started,
-    Replied: _Step.replied,
-    Failed: _Step.failed,
-    ToolsEnded: _Step.tools_ended,
-    Answered: _Step.answered,
-    CodeEnded: _Step.code_ended,
-    TimePassed: _Step.time_passed,
-    Cancelled: _Step.cancelled,
-    Parked: _Step.parked,
-    Resumed: _Step.resumed,
+    Started: _Intake.started,
+    Replied: _Intake.replied,
+    Failed: _Intake.failed,
+    ToolsEnded: _Intake.tools_ended,
+    Answered: _Intake.answered,
+    CodeEnded: _Intake.code_ended,
+    TimePassed: _Intake.time_passed,
+    Cancelled: _Intake.cancelled,
+    Parked: _Intake.parked,
+    Resumed: _Intake.resumed,
 }
 
 
@@ -627,12 +343,6 @@ def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
     except ValueError as error:
         return None, f"the text is not JSON: {error}"
     return value, state.output.problem(value) if state.output is not None else None
-
-
-def _with_output(reply: Any, output: Any) -> Any:
-    if reply is None or output is None:
-        return reply
-    return evolve(reply, output=output)
 
 
 def _reply_evidence(event: str, message: Mapping[str, Any], problem: str | None) -> dict[str, Any] | None:
@@ -648,25 +358,3 @@ def _reply_evidence(event: str, message: Mapping[str, Any], problem: str | None)
     if event == "unknown_stop":
         found["stop_reason"] = message.get("stop_reason")
     return found
-
-
-def _verdict(run: RunState) -> Verdict:
-    end = run.closed or run.parked or {"reason": "running"}
-    ids, node = [], run.request_ids
-    while node is not None:
-        newest, node = node
-        ids.append(newest)
-    evidence = dict(end.get("evidence") or run.evidence)
-    if end.get("until"):
-        evidence["retry_at"] = end["until"]
-    return Verdict(
-        run.state,
-        end["reason"],
-        evidence,
-        run.usage,
-        run.price,
-        run.elapsed,
-        tuple(run.open),
-        run.closed is None,
-        tuple(reversed(ids)),
-    )

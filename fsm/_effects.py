@@ -1,7 +1,7 @@
 """Named changes on an arrow: what is said, raised, dropped or waited for when it is taken.
 
-An effect is pure: it reads `Facts` and returns a value. The value is recorded with the move and applied by folding, on a
-copy that is swapped in last, so an effect that raises changes nothing.
+An effect is pure: it reads `Facts` and returns a value. The value is recorded with the move and applied by folding,
+on a copy that is swapped in last, so an effect that raises changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _BASE_WAIT, _MAX_WAIT = 1.0, 60.0  # E21: our own policy, the SDK's retries are 
 
 @frozen
 class Effect:
-    """A named effect. `change` says what its value does when it is applied:
+    """A named effect.
+
+    `change` says what its value does when it is applied:
 
     `say` text or blocks to say in the target, `max_tokens` and `model` of the target's requests, `wait` seconds,
     `discard` the reply, `compact` the history, `park` the run, `value` an entry of `facts.values` under its name.
@@ -72,7 +74,7 @@ def effect(
     change: Change = "value" if changes is None else "say" if changes == "history" else changes
 
     def make(decide: Callable[[Facts], Any]) -> Effect:
-        known = named(name or getattr(decide, "__name__", ""), "effect")
+        known = named(str(name or getattr(decide, "__name__", "")), "effect")
         return Effect(known, change, decide, doc=(decide.__doc__ or "").strip())
 
     return make(fn) if fn is not None else make
@@ -110,7 +112,7 @@ def say(words: str | Callable[[Facts], Any], *, name: str | None = None) -> Effe
             raise DeclarationError(msg)
         shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
         return Effect(name or f"say({shown!r})", "say", _Constant(words), doc=words)
-    known = name or getattr(words, "__name__", "words")
+    known = str(name or getattr(words, "__name__", "words"))
     return Effect(f"say({known.strip('<>')})", "say", words, doc=(words.__doc__ or "").strip())
 
 

@@ -1,21 +1,21 @@
 """The exceptions, by whose fault it is.
 
-    FsmError
-    ├── DeclarationError          the author of the workflow, its guards or its tools
-    │   ├── WorkflowError             findings W1-W13, all at once
-    │   ├── DecisionError             a guard, effect or prompt raised
-    │   └── SealedMachine             somebody tried to change a compiled machine
-    ├── UsageError                the caller of the library
-    │   ├── IllegalMove               the event is not accepted in this state
-    │   ├── ConversationEnded         a final state takes no event
-    │   ├── RunError                  unknown run id, nothing to answer, answer of the wrong form
-    │   └── MissingExtra              an optional dependency is not installed
-    ├── ApiError                  the API, or something between
-    │   └── WireError                 bytes that are not a message
-    ├── IllegalRequest            a request the API would refuse was about to leave
-    ├── LoopFinding               `watch(..., on_finding="raise")` found something in a foreign loop
-    └── JournalError              the storage
-        └── ConcurrentWriter          another process drives this run
+FsmError
+├── DeclarationError          the author of the workflow, its guards or its tools
+│   ├── WorkflowError             findings W1-W13, all at once
+│   ├── DecisionError             a guard, effect or prompt raised
+│   └── SealedMachine             somebody tried to change a compiled machine
+├── UsageError                the caller of the library
+│   ├── IllegalMove               the event is not accepted in this state
+│   ├── ConversationEnded         a final state takes no event
+│   ├── RunError                  unknown run id, nothing to answer, answer of the wrong form
+│   └── MissingExtra              an optional dependency is not installed
+├── ApiError                  the API, or something between
+│   └── WireError                 bytes that are not a message
+├── IllegalRequest            a request the API would refuse was about to leave
+├── LoopFinding               `watch(..., on_finding="raise")` found something in a foreign loop
+└── JournalError              the storage
+    └── ConcurrentWriter          another process drives this run
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class WorkflowError(DeclarationError):
 class DecisionError(DeclarationError):
     """A guard, effect or prompt raised; the event that asked for it changed nothing. The cause is chained."""
 
-    def __init__(self, kind: str, name: str, workflow: str, state: str, event: str, cause: BaseException) -> None:
+    def __init__(self, kind: str, name: str, *, workflow: str, state: str, event: str, cause: BaseException) -> None:
         self.kind, self.name, self.workflow, self.state, self.event = kind, name, workflow, state, event
         super().__init__(
             f"{kind} '{name}' of '{workflow}' raised {type(cause).__name__} in state '{state}' on {event}: {cause}. "

@@ -1,7 +1,7 @@
 """What happened: the frozen values that `Conversation.feed` takes.
 
-Time, randomness and the results of I/O arrive inside them, so that the core needs neither a clock nor a socket. `at` is
-seconds since the epoch, `seconds` a duration, `draw` a number in [0, 1) for the jitter of a back-off.
+Time, randomness and the results of I/O arrive inside them, so that the core needs neither a clock nor a socket. `at`
+is seconds since the epoch, `seconds` a duration, `draw` a number in [0, 1) for the jitter of a back-off.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import field, frozen
+
 
 @frozen
 class Started:
@@ -130,15 +131,4 @@ class Resumed:
     at: float
 
 
-Event = (
-    Started
-    | Replied
-    | Failed
-    | ToolsEnded
-    | Answered
-    | CodeEnded
-    | TimePassed
-    | Cancelled
-    | Parked
-    | Resumed
-)
+Event = Started | Replied | Failed | ToolsEnded | Answered | CodeEnded | TimePassed | Cancelled | Parked | Resumed

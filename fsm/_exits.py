@@ -1,7 +1,7 @@
 """The exits that every workflow has, and THE standard table: where the events lead that a state does not mention.
 
-`fsm check` prints this table, pictures draw its rows in a lighter stroke, a workflow replaces any row with one of its own,
-and `class W(Workflow, strict=True)` implies none of it.
+`fsm check` prints this table, pictures draw its rows in a lighter stroke, a workflow replaces any row with one of its
+own, and `class W(Workflow, strict=True)` implies none of it.
 """
 
 from __future__ import annotations

@@ -44,9 +44,7 @@ class Usage:
     @property
     def total(self) -> int:
         """All tokens, cached ones included."""
-        return (
-            self.input_tokens + self.output_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
-        )
+        return self.input_tokens + self.output_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
     def plus(self, usage: Mapping[str, Any]) -> Usage:
         """The sum with the `usage` object of one reply; absent or null counters are zero."""

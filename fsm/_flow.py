@@ -1,8 +1,8 @@
 """The data-flow over the declared arrows: what Claude is owed, and by which history (W6, W7, W9, W12).
 
 A run is walked symbolically from its start. What is known of a history is its `Standing`; `after_reply`, which the
-running ledger calls too, says what a reply makes of it. Guards are opaque: every alternative is taken, up to the first
-unconditional one. A path ends at its first fault, so that one fault gives one finding.
+running ledger calls too, says what a reply makes of it. Guards are opaque: every alternative is taken, up to the
+first unconditional one. A path ends at its first fault, so that one fault gives one finding.
 
 Histories influence each other only where one copies another (`continues=`) and through what is shared: the words that
 wait to be said, and which history has open calls, newest last. So each history is walked on its own, together with
@@ -62,7 +62,7 @@ class _Arrow:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What it does. (attrs' own equality would compare the edge as well.)"""
+        """What it does, whichever edge it is."""
         return (
             self.edge.dest,
             self.after,

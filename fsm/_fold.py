@@ -2,8 +2,8 @@
 
 `RunState` is everything that is known of a run; `apply` adds one record to it. Nothing else changes a run, live or
 replayed, and nothing here calls a guard, an effect, a prompt or a `Code` function: a record carries what they decided
-(rule 8). `RunState` is copied before an event is decided and swapped in afterwards, so its values are never changed in
-place: dicts and tuples are replaced.
+(rule 8). `RunState` is copied before an event is decided and swapped in afterwards, so its values are never changed
+in place: dicts and tuples are replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from ._alphabet import ALPHABET, Group
 from ._events import Decision, ToolEnd
@@ -418,10 +418,11 @@ def _say(run: RunState, record: Record, graph: Graph) -> None:
 
 def _tool_begin(run: RunState, record: Record, graph: Graph) -> None:
     del graph
-    begun = set(record.data["ids"])
-    run.open = {
-        k: OpenCallState(c.call, True, c.unknown, c.decision) if k in begun else c for k, c in run.open.items()
-    }
+    made = dict(run.open)
+    for call_id in record.data["ids"]:
+        call = made[call_id]
+        made[call_id] = OpenCallState(call.call, begun=True, unknown=call.unknown, decision=call.decision)
+    run.open = made
 
 
 def _tool_end(run: RunState, record: Record, graph: Graph) -> None:

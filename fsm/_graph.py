@@ -30,7 +30,7 @@ class Node:
     history: str | None = None
     is_exit: bool = False
     where: str = field(default="", eq=False)
-    state: State = field(default=None, eq=False, repr=False)  # type: ignore[assignment] # always given by build_graph
+    state: State = field(default=None, eq=False, repr=False)
 
     @property
     def is_final(self) -> bool:

@@ -1,7 +1,7 @@
 """Named predicates over `Facts`: when an arrow may be taken.
 
-A guard has a name, because pictures and records print it; it is pure, because the same facts must decide the same way.
-`bound` says that it stops being true after finitely many takings, which the halting check (W5) needs.
+A guard has a name, because pictures and records print it; it is pure, because the same facts must decide the same
+way. `bound` says that it stops being true after finitely many takings, which the halting check (W5) needs.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def guard(
     """
 
     def make(predicate: Predicate) -> Guard:
-        known = name or getattr(predicate, "__name__", "")
+        known = str(name or getattr(predicate, "__name__", ""))
         return Guard(named(known, "guard"), predicate, bound=bound, doc=(predicate.__doc__ or "").strip())
 
     return make(fn) if fn is not None else make

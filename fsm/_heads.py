@@ -1,7 +1,7 @@
 """The head of a request: everything in the body but the messages, encoded once and hashed.
 
-`system`, `tools` and the parameters are frozen for a run (R35), so a state has one head; only `grow`, a change of model and
-`compact` make another.
+`system`, `tools` and the parameters are frozen for a run (R35), so a state has one head; only `grow`, a change of
+model and `compact` make another.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """One history with Claude: append-only messages and their bytes.
 
-Each message is encoded once. What is to be said waits in `tail` until the next request seals it into one user message, so
-that tool results and words that follow them travel together, results first (R11, R12, R17). A sealed message is never
-rewritten (R35): the bytes of request n are a prefix of those of request n+1.
+Each message is encoded once. What is to be said waits in `tail` until the next request seals it into one user
+message, so that tool results and words that follow them travel together, results first (R11, R12, R17). A sealed
+message is never rewritten (R35): the bytes of request n are a prefix of those of request n+1.
 
-`standing` is the one fact that the data-flow check (W6, W7, W9, W12) knows about a history; `after_reply` is its transition
-function, and both the check and the running ledger call it.
+`standing` is the one fact that the data-flow check (W6, W7, W9, W12) knows about a history; `after_reply` is its
+transition function, and both the check and the running ledger call it.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ class Ledger:
             content = message.get("content")
             return self.say([{"type": "text", "text": content}] if isinstance(content, str) else content or [])
         sealed = self.seal()
-        return sealed._append(message, encode(message), Standing.SPOKEN)._settled()
+        return sealed._append(message, encode(message), Standing.SPOKEN)._settled()  # noqa: SLF001 - the same class
 
     def append_encoded(self, raw: bytes) -> Ledger:
         """A message of another run or ledger, already encoded."""
         message = json.loads(raw)
         standing = Standing.OWES if message.get("role") != "assistant" else Standing.SPOKEN
-        return self._append(message, raw, standing)._settled()
+        return self._append(message, raw, standing)._settled()  # noqa: SLF001 - the same class
 
     def seal(self) -> Ledger:
         """What waits becomes one user message."""
@@ -181,5 +181,5 @@ class Ledger:
         return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self
 
 
-class IllegalCopy(ValueError):
+class IllegalCopy(ValueError):  # noqa: N818 - states a fact
     """`continues=` cannot copy this history."""

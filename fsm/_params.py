@@ -70,24 +70,25 @@ class Schema:
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value, in one line for the model, or None."""
         if "validator" not in self._made:
-            import jsonschema_rs  # noqa: PLC0415 - 30 ms and only where a schema is used
+            import jsonschema_rs
 
             try:
                 self._made["validator"] = jsonschema_rs.validator_for(dict(self.json))
             except Exception as error:
                 msg = f"the JSON schema {dict(self.json)!r} cannot be used: {error}"
                 raise DeclarationError(msg) from error
-        error = next(self._made["validator"].iter_errors(value), None)
-        if error is None:
+        found = next(self._made["validator"].iter_errors(value), None)
+        if found is None:
             return None
-        path = ".".join(str(p) for p in error.instance_path)
-        return f"{path}: {error.message}" if path else str(error.message)
+        path = ".".join(str(p) for p in found.instance_path)
+        return f"{path}: {found.message}" if path else str(found.message)
 
 
 def _derived(source: Any) -> Mapping[str, Any]:
-    from pydantic import TypeAdapter  # noqa: PLC0415 - comes with the SDK, and is slow to import
+    from pydantic import TypeAdapter
 
-    return _closed(TypeAdapter(source).json_schema())
+    closed: Mapping[str, Any] = _closed(TypeAdapter(source).json_schema())
+    return closed
 
 
 def _closed(schema: Any) -> Any:
@@ -133,8 +134,6 @@ def seconds_of(span: str | float | timedelta | None) -> float | None:
         msg = "a time span is a positive number of seconds, or text such as '90s', '30m', '12h', '1d'"
         raise DeclarationError(msg)
     return float(span)
-
-
 
 
 @frozen(kw_only=True)

@@ -24,7 +24,7 @@ def price_of(model: str, usage: Mapping[str, Any]) -> float | None:
     if isinstance(rates, dict):
         total = plain * rates["input_mtok"] + output * rates["output_mtok"] + read * rates["cache_read_mtok"]
         return (total + (written - hour) * rates["cache_write_mtok"] + hour * rates["cache_write_1h_mtok"]) / _MILLION
-    return _exact(model, plain + read + written, output, read, written - hour, hour)
+    return _exact(model, entire=plain + read + written, output=output, read=read, written=written - hour, hour=hour)
 
 
 @lru_cache(maxsize=64)
@@ -46,7 +46,7 @@ def _rates(model: str) -> dict[str, float] | bool | None:
     return {name: float(rate) for name, rate in rates.items() if rate is not None}
 
 
-def _exact(model: str, entire: int, output: int, read: int, written: int, hour: int) -> float:
+def _exact(model: str, *, entire: int, output: int, read: int, written: int, hour: int) -> float:
     from genai_prices import Usage, calc_price
 
     usage = Usage(

@@ -1,7 +1,7 @@
 """JSON text that is parsed once and keeps where each value stands, so that a value can be echoed as it was written.
 
-Python's own scanner does the work, with three differences from `json.loads`: NaN, Infinity and numbers too large for a
-float are refused (a journal could not hold them as JSON), nesting is limited (a value that parses just below the
+Python's own scanner does the work, with three differences from `json.loads`: NaN, Infinity and numbers too large for
+a float are refused (a journal could not hold them as JSON), nesting is limited (a value that parses just below the
 recursion limit cannot be written again from a deeper stack), and each failure is a `ValueError`.
 """
 

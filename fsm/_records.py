@@ -8,7 +8,8 @@ results of its effects), never the functions that decided, so folding a journal 
     request     n, state, history, hash, attempt, and max_tokens / model / compact where changed
     reply       event, message (without content), content (raw JSON text), request_id, seconds, price, output?
     error       event, message, status, type, code, retry_after, request_id, draw, seconds
-    move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied, evidence?, request_id?
+    move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied,
+                evidence?, request_id?
     say         history, messages, words      said on entry: a prompt, or (words) the input and what a person said
     tool.begin  ids
     tool.end    ends: [[id, content, is_error, seconds], ...]

@@ -1,4 +1,4 @@
-"""Rows of the `transitions` library become states with `.on` rows: the second form of a declaration, equal to the first."""
+"""Rows of the `transitions` library become states with `.on` rows: the second form of a declaration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def states_of_rows(
         for source, event, alternative in _read(name, number, row, built, guards):
             found.setdefault((source, event), []).append(alternative)
     for (source, event), alternatives in found.items():
-        built[source]._set(event, alternatives)
+        built[source].lead(event, alternatives)
     return built
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from random import random
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from ._actions import Question
 from ._effects import as_blocks
-from ._errors import RunError, UsageError
+from ._errors import DeclarationError, RunError, UsageError
 from ._events import Decision, Event, Resumed, Started, TimePassed
 from ._facts import Reply
 from ._params import Limits
@@ -27,44 +27,52 @@ from .journal import MemoryStore, Store
 if TYPE_CHECKING:
     from ._conversation import Conversation
     from ._wire import Delta
+    from .diagram import Format
     from .drivers._pump import Session
 
 Answer = str | Sequence[Mapping[str, Any]] | Decision | Mapping[str, Decision]
 """What a person answers: text or content blocks, one decision for all calls, or decisions by call id."""
 
-Ask = Callable[[Question], Answer | None | Awaitable[Answer | None]]
+Ask = Callable[[Question], Answer | Awaitable[Answer | None] | None]
 
 
 class Options(TypedDict, total=False):
-    """What `run`, `arun`, `iterate`, `aiterate`, `resume` and `aresume` have in common.
+    """What `run`, `arun`, `iterate`, `aiterate`, `resume` and `aresume` take.
 
     deps: given to tools and `Code` as `Context.deps`; never recorded.
     client: an `anthropic` client; made from the environment when it is missing.
     journal: a `Store`; in memory when it is missing.
-    run_id: names the run in the journal; made when it is missing.
     tags: strings that go to tools, records and log lines.
     ask: called with a `Question` when a person must act; returns the answer, or None to park.
     stream: send every request as a stream.
     on_delta: called with each `Delta` as it comes (streams).
     on_move: called with each `Move` once it is recorded.
     limits: `Limits` of this run; they replace the workflow's where they are set.
-    after: a `Result` whose histories the new run goes on from.
     clock: seconds since the epoch. sleep: waits that many seconds. Both for tests.
     """
 
     deps: Any
     client: Any
     journal: Store | None
-    run_id: str | None
     tags: Mapping[str, str] | None
     ask: Ask | None
     stream: bool
     on_delta: Callable[[Delta], Any] | None
     on_move: Callable[[Move], Any] | None
     limits: Limits | None
-    after: Result | None
     clock: Callable[[], float]
     sleep: Callable[[float], Any]
+
+
+class RunOptions(Options, total=False):
+    """What a new run takes besides.
+
+    run_id: names the run in the journal; made when it is missing.
+    after: a `Result` whose histories the new run goes on from.
+    """
+
+    run_id: str | None
+    after: Result | None
 
 
 def approve() -> Decision:
@@ -145,6 +153,10 @@ class Result:
         """The messages of a history."""
         return self._conversation.run.ledger(name).messages()
 
+    def carried(self) -> dict[str, tuple[str, ...]]:
+        """The histories as a new run takes them up (`after=`): open calls answered, a paused tail cut."""
+        return self._conversation.carry()
+
     def _last_history(self) -> str:
         requests = [r.data["history"] for r in self.records if r.kind == "request"]
         return requests[-1] if requests else "main"
@@ -157,14 +169,14 @@ class Result:
         taken = [record for record in self.records if record.kind == "move"]
         return tuple(move_of(record, number) for number, record in enumerate(taken, 1))
 
-    def diagram(self, format: str = "svg", **options: Any) -> str:
+    def diagram(self, format: Format = "svg", **options: Any) -> str:
         """The picture of the workflow with the path numbered and the current state marked."""
         from .diagram import Overlay, render
 
         return render(self.workflow.graph, format, overlay=Overlay(self.moves, current=self.state), **options)
 
 
-def run(workflow: type[Workflow], input: Any, **options: Unpack[Options]) -> Result:
+def run(workflow: type[Workflow], input: Any, **options: Unpack[RunOptions]) -> Result:
     """Run a workflow until it ends or parks. `input` is text, content blocks, or a list of messages.
 
     Raises:
@@ -180,7 +192,7 @@ def run(workflow: type[Workflow], input: Any, **options: Unpack[Options]) -> Res
     return _result(workflow, session)
 
 
-async def arun(workflow: type[Workflow], input: Any, **options: Unpack[Options]) -> Result:
+async def arun(workflow: type[Workflow], input: Any, **options: Unpack[RunOptions]) -> Result:
     """The same, awaited. A cancelled task parks the run and the cancellation goes on."""
     from .drivers import aio
 
@@ -192,7 +204,7 @@ async def arun(workflow: type[Workflow], input: Any, **options: Unpack[Options])
 
 
 def iterate(
-    workflow: type[Workflow], input: Any, *, deltas: bool = False, **options: Unpack[Options]
+    workflow: type[Workflow], input: Any, *, deltas: bool = False, **options: Unpack[RunOptions]
 ) -> Iterator[Move | Delta]:
     """Run a workflow and give each `Move` once it is recorded; with `deltas` also each `Delta` of a stream.
 
@@ -206,8 +218,8 @@ def iterate(
 
 
 async def aiterate(
-    workflow: type[Workflow], input: Any, *, deltas: bool = False, **options: Unpack[Options]
-) -> AsyncIterator[Move | Delta]:
+    workflow: type[Workflow], input: Any, *, deltas: bool = False, **options: Unpack[RunOptions]
+) -> AsyncGenerator[Move | Delta, None]:
     """The async twin of `iterate`."""
     from contextlib import aclosing
 
@@ -268,7 +280,7 @@ class _Claim:
 
 
 def _begin(
-    workflow: type[Workflow], given: Any, options: Options, *, is_async: bool = False, deltas: bool = False
+    workflow: type[Workflow], given: Any, options: RunOptions, *, is_async: bool = False, deltas: bool = False
 ) -> tuple[Session, list[Event]]:
     messages = input_messages(given)
     run_id = options.get("run_id") or secrets.token_hex(8)
@@ -286,25 +298,26 @@ def _begin(
         tags=dict(session.tags),
         systems=systems,
         heads=heads.digests(systems),
-        carried=after._conversation.carry() if after is not None else {},
+        carried=after.carried() if after is not None else {},
         limits=limits,
     )
     return session, [started]
 
 
 def _session(
-    workflow: type[Workflow], run_id: str, options: Options, *, is_async: bool, deltas: bool = False
+    workflow: type[Workflow], run_id: str, options: Options | RunOptions, *, is_async: bool, deltas: bool = False
 ) -> Session:
     from ._conversation import Conversation
     from ._heads import Heads
+    from .diagram import Format
     from .drivers._pump import Session
 
     if not isinstance(workflow, WorkflowType):
         msg = f"run() takes a Workflow class, not {workflow!r}"
         raise UsageError(msg)
-    unknown = set(options) - set(Options.__annotations__)
+    unknown = set(options) - set(RunOptions.__annotations__)
     if unknown:
-        msg = f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(Options.__annotations__)}"
+        msg = f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__annotations__)}"
         raise UsageError(msg)
     store = options.get("journal")
     if store is not None and not isinstance(store, Store):
@@ -375,7 +388,7 @@ def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
         raise UsageError(msg)
     try:
         return ({"role": "user", "content": as_blocks(given)},)
-    except Exception:
+    except DeclarationError:
         msg = f"the input is text, content blocks or a list of messages, not {given!r}"
         raise UsageError(msg) from None
 
@@ -404,8 +417,8 @@ def _reopen(workflow: type[Workflow], run_id: str, options: Options, *, is_async
     changed = [s for s, d in session.conversation.heads.digests(begun["systems"]).items() if begun["heads"].get(s) != d]
     if changed:
         msg = (
-            f"run '{run_id}' began with another model, system, tools or parameters in {', '.join(changed)}: its history "
-            "is bound to them (R35). Resume it with the workflow it began with, or start a new run with after="
+            f"run '{run_id}' began with another model, system, tools or parameters in {', '.join(changed)}: its "
+            "history is bound to them (R35). Resume it with the workflow it began with, or start a new run with after="
         )
         raise RunError(msg)
     session.conversation.fold(records)

@@ -1,8 +1,8 @@
 """The `anthropic` SDK: clients, sending a request, and what is compared with the SDK's own literals (W13).
 
-A request is posted as the bytes the ledger already has (rule 10): the SDK keeps authentication, headers, typed errors and
-transport, and does not walk the history again. Clients that need a dict to work on (middleware, Bedrock, Vertex) get
-`messages.create` instead. Retries of the SDK are off: a retry is a bounded row of the workflow (rule 9).
+A request is posted as the bytes the ledger already has (rule 10): the SDK keeps authentication, headers, typed errors
+and transport, and does not walk the history again. Clients that need a dict to work on (middleware, Bedrock, Vertex)
+get `messages.create` instead. Retries of the SDK are off: a retry is a bounded row of the workflow (rule 9).
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ def default_client() -> anthropic.Anthropic:
     Raises:
         UsageError: no key; the message says how to set one, or do without.
     """
-    return _made(anthropic.Anthropic)
+    client: anthropic.Anthropic = _made(anthropic.Anthropic)
+    return client
 
 
 def default_async_client() -> anthropic.AsyncAnthropic:
     """The async twin of `default_client`."""
-    return _made(anthropic.AsyncAnthropic)
+    client: anthropic.AsyncAnthropic = _made(anthropic.AsyncAnthropic)
+    return client
 
 
 def _made(kind: Any) -> Any:

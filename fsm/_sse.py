@@ -1,7 +1,8 @@
 """Server-sent events: bytes in any pieces become (name, data) pairs.
 
-The framing of the WHATWG standard: lines end with LF, CR LF or CR, a blank line ends an event, `data` lines are joined
-by newlines, a line that starts with a colon is a comment. What a cut leaves without its blank line is no event.
+The framing of the WHATWG standard: lines end with LF, CR LF or CR, a blank line ends an event, `data` lines are
+joined by newlines, a line that starts with a colon is a comment. What a cut leaves without its blank line is no
+event.
 """
 
 from __future__ import annotations

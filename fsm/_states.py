@@ -1,7 +1,7 @@
 """The state kinds: who acts next, and where each event leads.
 
-A state is built in a class body with `.on(event=target)`, then sealed with its workflow: from then on it only reads. The
-keyword arguments of `.on` are TypedDicts, so that a type checker refuses an event that the kind does not have.
+A state is built in a class body with `.on(event=target)`, then sealed with its workflow: from then on it only reads.
+The keyword arguments of `.on` are TypedDicts, so that a type checker refuses an event that the kind does not have.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ class State:
             if event in self.rows:
                 msg = f"{self.kind} state: {event} has a row already; give its alternatives as one list"
                 raise DeclarationError(msg)
-            self._set(event, target)
+            self.lead(event, target)
         return self
 
-    def _set(self, event: str, target: Any) -> None:
+    def lead(self, event: str, target: Any) -> None:
+        """Add one row; `.on` is the typed way to say it."""
         if not self.accepts(event):
             near = difflib.get_close_matches(event, self.alphabet(), 1)
             hint = f"did you mean {near[0]}?" if near else f"it accepts {', '.join(self.alphabet())}"
@@ -113,7 +114,7 @@ class State:
         copy = self.bare()
         copy.rows, copy.row_lines = dict(self.rows), dict(self.row_lines)
         for event, target in rows.items():
-            copy._set(event, target)
+            copy.lead(event, target)
         copy.where = _declared_at()
         return copy
 

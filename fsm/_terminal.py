@@ -1,7 +1,7 @@
 """Asking a person on the terminal, and making foreign text fit to be printed there.
 
-Everything a model or a tool wrote is hostile here: it may move the cursor, set the title, open a link or turn the text
-around (X8). `clean` takes that out; nothing else in the package prints foreign text without it.
+Everything a model or a tool wrote is hostile here: it may move the cursor, set the title, open a link or turn the
+text around (X8). `clean` takes that out; nothing else in the package prints foreign text without it.
 """
 
 from __future__ import annotations

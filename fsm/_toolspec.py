@@ -1,7 +1,7 @@
 """A tool as the core knows it: a name, a policy, and a function that it never calls.
 
-The JSON schema is made lazily by `tools` (it needs the SDK); the states, the checks and the conversation need the name
-and the policy only.
+The JSON schema is made lazily by `tools` (it needs the SDK); the states, the checks and the conversation need the
+name and the policy only.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def function_spec(fn: Callable[..., Any], *, name: str | None = None, **policy: 
     Raises:
         DeclarationError: no docstring, a name the API would refuse (R40), a parameter without annotation.
     """
-    known = name or getattr(fn, "__name__", "")
+    known = str(name or getattr(fn, "__name__", ""))
     code = getattr(fn, "__code__", None)
     where = f"{_short(code.co_filename)}:{code.co_firstlineno}" if code else "?"
     if not NAME.fullmatch(known):

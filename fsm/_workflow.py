@@ -18,6 +18,7 @@ from ._states import State
 if TYPE_CHECKING:
     from ._check import Finding
     from ._compile import Plan, Sealed
+    from .diagram import Format
     from .tools import Toolbox
 
 _RESERVED = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
@@ -41,6 +42,11 @@ class WorkflowType(type):
     def name(cls) -> str:
         """The name in records, pictures and messages."""
         return cls._name
+
+    @property
+    def declared(cls) -> Mapping[str, State]:
+        """The declared states by name, with their rows; sealed."""
+        return cls._states
 
     @property
     def states(cls) -> Mapping[str, State]:
@@ -92,7 +98,7 @@ class WorkflowType(type):
 
         return check(cls._graph)
 
-    def diagram(cls, format: str = "svg", **options: Any) -> str:
+    def diagram(cls, format: Format = "svg", **options: Any) -> str:
         """The picture: "dot", "mermaid", "svg" or "table"."""
         from .diagram import render
 
@@ -128,16 +134,14 @@ class Workflow(metaclass=WorkflowType):
         states: dict[str, State] = {}
         for base in reversed(cls.__mro__[1:]):
             if isinstance(base, WorkflowType):
-                states.update(base._states)
+                states.update(base.declared)
         states.update(_declared(cls))
         for state in states.values():
             state.sealed = True
         cls._name = cls.__name__
         cls._states = MappingProxyType(states)
         cls.limits = limits if limits is not None else cls.limits
-        cls._graph = build_graph(
-            cls.__name__, states, families=frozenset(cls.__mro__), strict=strict, doc=_doc(cls)
-        )
+        cls._graph = build_graph(cls.__name__, states, families=frozenset(cls.__mro__), strict=strict, doc=_doc(cls))
         cls._plan = cls._toolbox = None
         if check and not lenient.get():
             _refuse(cls._graph)

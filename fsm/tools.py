@@ -1,7 +1,7 @@
 """Running tools: `@tool`, schemas through the SDK's `beta_tool`, validation, and results the model can act on.
 
-Whatever goes wrong with one call becomes a short text for the model, marked `is_error`: an unknown name, an input against
-the schema, an exception, a timeout, a result that is too large or no JSON. A tool never ends the run.
+Whatever goes wrong with one call becomes a short text for the model, marked `is_error`: an unknown name, an input
+against the schema, an exception, a timeout, a result that is too large or no JSON. A tool never ends the run.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
 
 def _parsed(spec: ToolSpec) -> tuple[str | None, Any]:
     """The name of the `Context` parameter, and the SDK's tool over the other ones (it cannot see `Context`)."""
-    from anthropic import beta_tool  # noqa: PLC0415 - over a second; only when tools are about to run
+    from anthropic import beta_tool
 
     try:
         hints = typing.get_type_hints(spec.run, include_extras=True)

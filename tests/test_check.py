@@ -456,6 +456,15 @@ CASES: list[tuple[str, str, States, States]] = [
     ),
     (
         "W6",
+        "a person who says nothing answers no calls",
+        wf("asking tool_use -> listening", "asking end_turn -> answered", "listening said -> answered",
+           "listening expired -> asking", asking=claude(tools=[look_up]), listening=Human(within=60), answered=Final()),
+        wf("asking tool_use -> deciding", "asking end_turn -> answered", "deciding denied -> answered",
+           "deciding approved -> answered", "deciding expired -> asking",
+           asking=claude(tools=[look_up]), deciding=Approval(within=60), answered=Final()),
+    ),
+    (
+        "W6",
         "approved is not yet answered",
         wf("asking tool_use -> deciding", "asking end_turn -> answered", "deciding denied -> asking",
            "deciding approved -> asking", asking=claude(tools=[look_up]), deciding=Approval(), answered=Final()),
@@ -538,6 +547,12 @@ CASES: list[tuple[str, str, States, States]] = [
         wf(*TALK, "asking pause_turn -> writing", "writing end_turn -> answered",
            asking=claude(), writing=claude(), answered=Final()),
         wf(*TALK, "asking pause_turn -> answered", asking=claude(), answered=Final()),
+    ),
+    (
+        "W8",
+        "tools while the turn is paused",
+        wf(*LOOP, "asking pause_turn -> calling", **asking_all()),
+        wf(*LOOP, "asking pause_turn -> exits.stuck", **asking_all()),
     ),
     (
         "W8",

@@ -21,7 +21,6 @@ from fsm._ledger import Standing, after_reply, is_kept
 from fsm._paths import components
 from fsm._states import Approval, Claude, Code, Final, Human, State, Tools
 
-
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 
 

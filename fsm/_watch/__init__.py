@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from attrs import evolve
+
 from fsm._compile import Plan, compile_graph
 from fsm._errors import UsageError
 from fsm._graph import Graph, build_graph
@@ -110,7 +112,7 @@ def watch(
     if not (callable(getattr(client, "with_options", None)) and isinstance(getattr(client, "middleware", None), tuple)):
         raise UsageError(f"watch() takes a client of the anthropic package that has middleware, not {client!r}")
     watcher = Watcher(_default_plan() if workflow is None else _plan_of(workflow), on_move, on_finding)
-    others = [each for each in client.middleware if not hasattr(each, "fsm_watcher")]  # one look is enough
+    others = [each for each in client.middleware if not isinstance(getattr(each, "fsm_watcher", None), Watcher)]  # one look is enough
     ours = _async_middleware(watcher) if inspect.iscoroutinefunction(type(client).request) else _middleware(watcher)
     derived = client.with_options(middleware=[*others, ours])  # innermost: it sees what really leaves
     for name in ATTRIBUTES:
@@ -158,7 +160,8 @@ def _default_plan() -> Plan:
     asking, calling, answered = Claude(model="any", max_tokens=1), Tools(), Final()
     asking.on(tool_use=calling, end_turn=answered)
     calling.on(tool_results=asking)
-    return compile_graph(build_graph("watched", {"asking": asking, "calling": calling, "answered": answered}))
+    graph = build_graph("watched", {"asking": asking, "calling": calling, "answered": answered})
+    return compile_graph(evolve(graph, nodes=tuple(evolve(node, where="") for node in graph.nodes)))
 
 
 def _plan_of(workflow: Any) -> Plan:

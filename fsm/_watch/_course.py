@@ -99,12 +99,18 @@ class Course:
         detector, stuck = detector.answered(results)
         return evolve(self, detector=detector, results=(*self.results, *results), said=said), found or stuck
 
-    def asked(self, digest: bytes, max_tokens: Any) -> tuple[Course, Finding | None]:
-        """The request is complete and about to leave: the moves that lead to it, and what is wrong with it."""
+    def asked(self, digest: bytes, max_tokens: Any, *, again: bool) -> tuple[Course, Finding | None]:
+        """The request is complete and about to leave: the moves that lead to it, and what is wrong with it.
+
+        Params:
+            digest: of messages and head.
+            max_tokens: what the request allows; it may be anything that a body can hold.
+            again: these messages got a reply already, which the loop has not gone on from.
+        """
         detector, found = self.detector.requested(digest)
-        course = evolve(
-            self, detector=detector, max_tokens=max_tokens if type(max_tokens) is int else 0, edges=()
-        ).walked()
+        course = evolve(self, detector=detector, max_tokens=max_tokens if type(max_tokens) is int else 0, edges=())
+        # With another head it is another question: the loop wants a new reply in place of the one it had.
+        course = course.dropped() if again and found is None else course.walked()
         if course.kind not in {"Claude", "Final"} and found is None:
             found = course.out_of_place()
         if course.kind != "Claude":  # it leaves nevertheless
@@ -155,7 +161,8 @@ class Course:
             ids=self.detector.open_calls,
             turns=(self.turns,),
             why=f"A request leaves although '{self.plan.graph.name}' is in '{self.state}', where {who}.",
-            todo=f"It accepts there: {', '.join(self.plan.graph.events(self.state))}. Declared at {node.where}.",
+            todo=f"It accepts there: {', '.join(self.plan.graph.events(self.state))}."
+            + (f" Declared at {node.where}." if node.where else ""),
         )
 
     def lost(self) -> Finding | None:
@@ -210,6 +217,10 @@ class Course:
         if course.kind != "Claude":
             course = evolve(course, state=course.home)
         return course
+
+    def dropped(self) -> Course:
+        """The loop left the newest reply out: nobody has to answer its calls, and the model is asked again."""
+        return evolve(self, detector=self.detector.discarded(), state=self.home, cut={})
 
     def forgiven(self) -> Course:
         """Open calls are forgotten: they were dropped on purpose, or reported already."""

@@ -149,7 +149,7 @@ class Links:
         answer = point.newest_of(sender)
         if answer is None:
             return Link(key, None, None, point.before, messages=new)
-        return Link(key, None, answer, answer.course.forgiven(), answer.conversation, new)
+        return Link(key, None, answer, answer.course.dropped(), answer.conversation, new)
 
     def _of_thread(self, message_id: str, messages: Sequence[Any], sender: Sender, *, is_retry: bool) -> Link:
         found = self.by_message.get(message_id)

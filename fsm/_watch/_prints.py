@@ -15,6 +15,7 @@ from typing import Any
 from attrs import frozen
 
 from fsm._facts import Call
+from fsm._stuck import canonical
 
 __all__ = ["Gist", "blocks_of", "calls_of", "chain", "digest_of", "gist_of", "results_of", "start_of", "tells"]
 
@@ -102,8 +103,8 @@ def digest_of(messages: bytes, body: Mapping[str, Any]) -> bytes:
 def _bytes(value: Any) -> bytes:
     try:
         return _encode(value).encode("utf-8", "surrogatepass")
-    except (TypeError, RecursionError):  # keys of mixed types; a depth that the API refuses too
-        return repr(type(value)).encode()
+    except (TypeError, RecursionError):  # keys of mixed types, or nested very deeply: the slow way takes anything
+        return canonical(value)
 
 
 def _plain(block: Mapping[str, Any]) -> Mapping[str, Any]:

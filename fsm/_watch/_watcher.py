@@ -143,7 +143,8 @@ class Watcher:
                 found = of_violation(broken[0], course)
             elif found is None and threaded and link.messages:
                 found = course.lost()
-            before, wrong = course.asked(digest_of(link.key, body), body.get("max_tokens"))
+            again = link.point is not None and link.answer is not None
+            before, wrong = course.asked(digest_of(link.key, body), body.get("max_tokens"), again=again)
             found = found or wrong
             after = before if found is None else before.forgiven().stuck(found)
             conversation = link.conversation or self._links.conversation(named)

@@ -52,7 +52,8 @@ class Screen:
         self.console: Console = Console(
             file=file, highlight=False, markup=False, emoji=False, soft_wrap=False, legacy_windows=False
         )
-        self.is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        # FORCE_COLOR may ask for colours in a file; a moving line needs a terminal that is one.
+        self.is_terminal = file.isatty() and not self.console.is_dumb_terminal
         self.width = min(self.console.width, _WIDEST) if self.is_terminal else _UNBOUNDED
         self.console.width = self.width
         self._narrow = not (file.encoding or "utf-8").lower().replace("-", "").startswith("utf")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from .._events import CodeEnded
-from .._facts import Facts
-from .._states import Outcome
-from .._toolspec import Context
+from fsm._events import CodeEnded
+from fsm._facts import Facts
+from fsm._states import Outcome
+from fsm._toolspec import Context
 
 
 def call_function(fn: Callable[..., Any], facts: Facts, context: Context[Any]) -> Any:

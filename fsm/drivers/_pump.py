@@ -1,9 +1,9 @@
 """One generator for all drivers: feed, record, then act, in that order.
 
-`pump` owns the write-ahead order (rule 7): what `feed` decided is durable before its action is handed out, so a reply is
-recorded before a tool of it starts, and the intent to run a tool before it is entered. A driver sends in events and gets
-`Turn`s: the moves that were just recorded, and the one action to perform. Sync, async and batch drivers differ only in how
-they perform it, so they cannot drift apart.
+`pump` owns the write-ahead order (rule 7): what `feed` decided is durable before its action is handed out, so a reply
+is recorded before a tool of it starts, and the intent to run a tool before it is entered. A driver sends in events
+and gets `Turn`s: the moves that were just recorded, and the one action to perform. Sync, async and batch drivers
+differ only in how they perform it, so they cannot drift apart.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from .._actions import Action, AskHuman, Finish, OpenCall, Question
-from .._conversation import Conversation
-from .._errors import RunError
-from .._events import Answered, Decision, Event
-from .._records import Move, Record
-from .._toolspec import Context
-from ..journal import Store
-from ..tools import Toolbox
+from fsm._actions import Action, AskHuman, Finish, OpenCall, Question
+from fsm._conversation import Conversation
+from fsm._errors import RunError
+from fsm._events import Answered, Decision, Event
+from fsm._records import Move, Record
+from fsm._toolspec import Context
+from fsm.journal import Store
+from fsm.tools import Toolbox
 
 log = logging.getLogger("fsm")
 

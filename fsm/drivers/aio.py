@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
-from .. import _sdk
-from .._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
-from .._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
-from .._records import Move
-from .._wire import Delta
-from ..tools import end_of, failed_end, timeout_end
+from fsm._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
+from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
+from fsm._records import Move
+from fsm._sdk import Request, send_async
+from fsm._wire import Delta
+from fsm.tools import end_of, failed_end, timeout_end
+
 from ._functions import call_function, code_ended
 from ._pump import PARALLEL, PATIENCE, Session
 from ._threads import THREADS
 
 
-async def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> AsyncIterator[Move | Delta]:
+async def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> AsyncGenerator[Move | Delta, None]:
     """Drive a run until it ends or parks, giving each move once it is recorded.
 
     Leaving the loop, or cancelling the task, parks the run as `interrupted`; a cancellation goes on to the caller.
@@ -57,8 +58,8 @@ async def drive(session: Session, first: Sequence[Event], *, deltas: bool = Fals
 async def _perform(session: Session, calls: _Calls, action: Action | None) -> AsyncIterator[Delta | Event]:
     if isinstance(action, SendRequest):
         wants = session.stream or session.on_delta is not None
-        request = _sdk.Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
-        async for item in _sdk.send_async(request):
+        request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
+        async for item in send_async(request):
             yield item
     elif action is None or isinstance(action, RunTools):
         if action is not None:

@@ -9,12 +9,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .. import _sdk
-from .._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
-from .._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
-from .._records import Move
-from .._wire import Delta
-from ..tools import end_of, failed_end, timeout_end
+from fsm._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
+from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
+from fsm._records import Move
+from fsm._sdk import Request, send
+from fsm._wire import Delta
+from fsm.tools import end_of, failed_end, timeout_end
+
 from ._functions import call_function, code_ended
 from ._pump import PARALLEL, PATIENCE, Session
 from ._threads import THREADS
@@ -43,9 +44,7 @@ def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> 
             raise
 
 
-def _perform(
-    session: Session, calls: _Calls, action: Action | None, *, deltas: bool
-) -> Generator[Delta, None, Event]:
+def _perform(session: Session, calls: _Calls, action: Action | None, *, deltas: bool) -> Generator[Delta, None, Event]:
     if isinstance(action, SendRequest):
         return (yield from _send(session, action, deltas=deltas))
     if isinstance(action, RunTools):
@@ -66,9 +65,9 @@ def _perform(
 
 def _send(session: Session, action: SendRequest, *, deltas: bool) -> Generator[Delta, None, Event]:
     wants = session.stream or deltas or session.on_delta is not None
-    request = _sdk.Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
+    request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
     outcome: Event | None = None
-    for item in _sdk.send(request):
+    for item in send(request):
         if isinstance(item, Delta):
             if session.on_delta is not None:
                 session.on_delta(item)

@@ -17,6 +17,8 @@ from fsm.testing import _serving
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import anthropic
+
     from fsm.testing._serving import Answer
     from fsm.testing.emulator import Emulator
 
@@ -60,6 +62,18 @@ class Server:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="fsm-emulator")
         self._closed = threading.Event()
         self._thread.start()
+
+    def client(self, **options: Any) -> anthropic.Anthropic:
+        """A real SDK client that talks to this server over HTTP; close it, or use it with `with`.
+
+        Proxies of the environment are not asked: they cannot reach loopback. `options` go to `anthropic.Anthropic`.
+        """
+        import anthropic
+        import httpx2
+
+        http = {} if "http_client" in options else {"http_client": httpx2.Client(trust_env=False)}
+        given: dict[str, Any] = {"api_key": "test-key", "base_url": self.url, "max_retries": 0}
+        return anthropic.Anthropic(**(given | http | options))
 
     def wait(self, seconds: float | None = None) -> bool:
         """Block until the server is closed, at most `seconds`; returns whether it is."""

@@ -1,0 +1,181 @@
+"""One event being taken in: moves are recorded, and the entered state says what is next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from ._alphabet import ALPHABET
+from ._compile import Plan
+from ._effects import as_blocks
+from ._errors import DecisionError, IllegalRequest
+from ._evidence import evidence_of, limit_reached
+from ._facts import Facts
+from ._fold import RunState, apply
+from ._graph import Edge
+from ._heads import Heads
+from ._ledger import Standing
+from ._records import Record
+from ._states import Approval, Claude, Code, Human
+from ._view import View
+
+_NO_FACTS = Facts("", "")
+
+
+class Step(View):
+    """The copy of a run that an event is taken into, and the records made so far."""
+
+    def __init__(self, plan: Plan, heads: Heads, origin: RunState, at: float) -> None:
+        super().__init__(plan.graph, heads, origin.copy(), at)
+        self.plan, self.origin = plan, origin
+        self.records: list[Record] = []
+
+    def record(self, kind: str, data: Mapping[str, Any], parsed: Any = None) -> None:
+        """Record a fact and fold it in."""
+        record = Record(self.run.seq, kind, self.at, data, parsed)
+        apply(self.run, record, self.graph)
+        self.records.append(record)
+
+    def move(self, event: str, evidence: Mapping[str, Any] | None = None, request_id: str | None = None) -> None:
+        """Let the machine choose the row, record the move, and enter the state it leads to."""
+        # Most rows have neither guard nor effect, and need no facts.
+        is_plain = self.graph.is_plain(self.run.state, event)
+        facts = _NO_FACTS if is_plain else self.facts(event)
+        edge = self.plan.move(self.run.state, event, facts, self.run.rounds)
+        data: dict[str, Any] = {
+            "source": edge.source,
+            "event": event,
+            "dest": edge.dest,
+            "index": edge.index,
+            "guard": str(edge.guard) if edge.guard is not None else None,
+            "effects": [self._effect(edge, effect, facts) for effect in edge.effects],
+            "implied": edge.implied,
+        }
+        if evidence:
+            data["evidence"] = evidence
+        if request_id:
+            data["request_id"] = request_id
+        self.record("move", data)
+        self.enter()
+
+    def _effect(self, edge: Edge, effect: Any, facts: Facts) -> list[Any]:
+        try:
+            value = effect(facts)
+            if effect.change == "say":
+                value = as_blocks(value)
+            elif effect.change == "value":
+                value = {effect.name: value}
+        except Exception as error:
+            raise DecisionError(
+                "effect", effect.name, workflow=self.graph.name, state=edge.source, event=edge.event, cause=error
+            ) from error
+        return [effect.name, {effect.change: value}]
+
+    def enter(self) -> None:
+        """The state that was just entered says what is next."""
+        node = self.graph.by_name[self.run.state]
+        state = node.state
+        if node.is_final:
+            self.record("close", {"state": node.name, "reason": self.run.last_event, "evidence": self._why()})
+        elif isinstance(state, Claude):
+            self.enter_claude(state)
+        elif isinstance(state, (Approval, Human)):
+            self.ask(state)
+        elif isinstance(state, Code):
+            self.record("code.begin", {"state": node.name})
+        else:
+            self.enter_tools()
+
+    def enter_claude(self, state: Claude) -> None:
+        self._say_on_entry(state)
+        if self.run.parked is None and self.run.wait_until is None:
+            self.send(state)
+
+    def _say_on_entry(self, state: Claude) -> None:
+        run = self.run
+        history = state.history or "main"
+        standing = run.ledger(history).standing
+        if state.prompt is not None:
+            if standing in {Standing.EMPTY, Standing.SPOKEN}:
+                self.record("say", {"history": history, "messages": [self._prompt(state)], "words": False})
+        elif run.waiting and standing is not Standing.CALLS and self.may_speak(history):
+            self.record("say", {"history": history, "messages": list(run.waiting), "words": True})
+
+    def _prompt(self, state: Claude) -> dict[str, Any]:
+        prompt = state.prompt
+        if not callable(prompt):
+            return {"role": "user", "content": as_blocks(prompt)}
+        try:
+            return {"role": "user", "content": as_blocks(prompt(self.facts(self.run.last_event)))}
+        except Exception as error:
+            name = getattr(prompt, "__name__", "prompt")
+            raise DecisionError(
+                "prompt", name, workflow=self.graph.name, state=self.run.state, event="entry", cause=error
+            ) from error
+
+    def send(self, state: Claude) -> None:
+        """About to send: what is stuck or over a limit moves on instead; else the request is recorded."""
+        run = self.run
+        if run.finding is not None and "stuck" not in run.free:
+            self.move("stuck", run.finding.evidence())
+            return
+        over = limit_reached(run)
+        if over is not None and "over_limit" not in run.free:
+            self.move("over_limit", over)
+            return
+        history = state.history or "main"
+        compact = history in run.compacting
+        head = self.head(state, compact=compact)
+        ledger = run.ledger(history)
+        try:
+            sealed = ledger if compact else ledger.seal()
+            if not compact:
+                sealed.check()
+        except IllegalRequest as error:
+            self.move("invalid_request_error", evidence_of(error))
+            return
+        digest = hashlib.sha256(head.digest + sealed.digest).digest()
+        _, finding = run.detector.requested(digest)
+        if finding is not None and "stuck" not in run.free:
+            self.move("stuck", finding.evidence())
+            return
+        data: dict[str, Any] = {
+            "n": run.requests + 1,
+            "state": run.state,
+            "history": history,
+            "hash": digest.hex(),
+            "attempt": run.attempts.get((run.state, "retry"), 0) + 1,
+        }
+        if compact:
+            data["compact"] = True
+        run.with_ledger(history, sealed)  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
+        self.record("request", data)
+
+    def enter_tools(self) -> None:
+        run = self.run
+        if any(self.asks(c) and c.decision is None for c in run.open.values()):
+            self.move("approval_needed")
+            return
+        denied = [c for c in run.open.values() if c.decision and c.decision.verb == "deny" and c.end is None]
+        if denied:
+            ends = [[c.call.id, f"Denied by a person: {c.decision.reason or 'no reason given'}", True, 0.0]
+                    for c in denied if c.decision]  # fmt: skip
+            self.record("tool.end", {"ends": ends})
+        fresh = [c.call.id for c in self.run.open.values() if not c.begun and c.end is None]
+        if fresh:
+            self.record("tool.begin", {"ids": fresh})
+        self.results_if_done()
+
+    def results_if_done(self) -> None:
+        if all(c.end is not None for c in self.run.open.values()):
+            self.move("tool_results")
+
+    def ask(self, state: Approval | Human) -> None:
+        expires = {} if state.within is None else {"expires_at": self.at + state.within}
+        self.record("asked", {"state": self.run.state, **expires})
+
+    def _why(self) -> dict[str, Any]:
+        spec = ALPHABET.get(self.run.last_event)
+        told = {"why": spec.why, "todo": spec.todo} if spec is not None else {}
+        return {**told, **self.run.evidence}

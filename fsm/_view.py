@@ -1,0 +1,180 @@
+"""What follows from the state of a run alone: facts for guards, what is to be done, what a person is asked.
+
+Nothing here changes a run. A run that was folded from its journal is asked the same questions as the one that wrote
+it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from ._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
+from ._errors import DecisionError
+from ._facts import Facts, Reply
+from ._fold import OpenCallState, RunState, cap_of, family
+from ._graph import Graph
+from ._heads import Head, Heads
+from ._ledger import Standing
+from ._records import Verdict
+from ._states import Claude, Code
+
+
+class View:
+    """A run, read at a time."""
+
+    def __init__(self, graph: Graph, heads: Heads, run: RunState, at: float) -> None:
+        self.graph, self.heads, self.run, self.at = graph, heads, run, at
+
+    def facts(self, event: str) -> Facts:
+        """What is so now, for guards, effects, prompts and `Code`."""
+        run = self.run
+        state = self.graph.by_name[run.state].state
+        reply = run.reading.reply if run.reading else None
+        return Facts(
+            run.state,
+            event,
+            _with_output(reply, run.output),
+            run.failure,
+            run.results,
+            run.values,
+            run.usage,
+            run.turns,
+            run.tool_calls,
+            run.elapsed,
+            run.given,
+            run.said,
+            run.attempts.get((run.state, family(event)), 0),
+            run.waited.get(run.state, 0.0),
+            0,
+            self._max_tokens(state) if isinstance(state, Claude) else 0,
+            cap_of(self._model(state)) if isinstance(state, Claude) else None,
+            run.tags,
+        )
+
+    def _max_tokens(self, state: Claude) -> int:
+        return self.run.tokens.get(self.run.state, state.max_tokens)
+
+    def _model(self, state: Claude) -> str:
+        return self.run.models.get(self.run.state, state.model)
+
+    def may_speak(self, history: str) -> bool:
+        """Words wait while a server tool of the newest reply is unresolved: only its result may follow (R16)."""
+        run = self.run
+        paused = run.last_event == "pause_turn" and run.ledger(history).standing is Standing.OWES
+        mixed = any(b.get("type") == "tool_result" for b in run.ledger(history).tail) and self._has_open_server_tool()
+        return not paused and not mixed
+
+    def _has_open_server_tool(self) -> bool:
+        message = self.run.ledger(self.run.home or "main").messages()[-2:-1]
+        blocks = message[0]["content"] if message and isinstance(message[0]["content"], list) else []
+        started = {b.get("id") for b in blocks if b.get("type") in {"server_tool_use", "mcp_tool_use"}}
+        return bool(started - {b.get("tool_use_id") for b in blocks})
+
+    def head(self, state: Claude, *, compact: bool) -> Head:
+        return self.heads.head(
+            self.run.state,
+            self.run.systems,
+            max_tokens=self._max_tokens(state),
+            model=self._model(state),
+            compact=compact,
+        )
+
+    def asks(self, call: OpenCallState) -> bool:
+        if call.end is not None:
+            return False
+        spec = self.spec(call.call.name)
+        if spec is None or not spec.may_ask:
+            return False
+        try:
+            return bool(spec.asks(call.call.input))
+        except Exception as error:
+            name = getattr(spec.needs_approval, "__name__", spec.name)
+            raise DecisionError(
+                "needs_approval", name, workflow=self.graph.name, state=self.run.state, event="tool_use", cause=error
+            ) from error
+
+    def spec(self, name: str) -> Any:
+        """The tool of this name, of a Claude state on the calls' history."""
+        return self.graph.tools.get((self.run.home or "", name))
+
+    def undecided(self) -> list[OpenCallState]:
+        """The calls a person still has to decide on: those that ask; where none asks, all."""
+        waiting = [c for c in self.run.open.values() if c.end is None and not c.begun]
+        asking = [c for c in waiting if c.unknown or self.asks(c)]
+        return [c for c in (asking or waiting) if c.decision is None]
+
+    def pending(self) -> tuple[Action, ...]:
+        """What the outside world has to do; it follows from the state alone."""
+        run = self.run
+        state = self.graph.by_name[run.state].state
+        if run.closed is not None or run.parked is not None:
+            return (Finish(verdict_of(run), parked=run.closed is None),)
+        if isinstance(state, Claude):
+            return self._pending_claude(state)
+        if run.asked is not None:
+            return (AskHuman(self.question()),)
+        if isinstance(state, Code):
+            return (RunCode(run.state, state.fn, self.facts(run.last_event)),) if run.code is not None else ()
+        running = [c for c in run.open.values() if c.begun and c.end is None]
+        return (RunTools(tuple(self._open_call(c) for c in running)),) if running else ()
+
+    def _pending_claude(self, state: Claude) -> tuple[Action, ...]:
+        run = self.run
+        if run.wait_until is not None:
+            seconds = min(run.wait_seconds, max(0.0, run.wait_until - self.at))
+            return (Wait(run.wait_until, seconds, run.last_event),)
+        if run.request is None:
+            return ()
+        head = self.head(state, compact=bool(run.request.get("compact")))
+        encoded = run.ledger(run.request["history"]).encoded()
+        return (
+            SendRequest(
+                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, encoded, head.betas
+            ),
+        )
+
+    def question(self) -> Question:
+        """What a person is asked."""
+        run = self.run
+        prompt = run.reading.reply.text if run.reading else ""
+        expires = (run.asked or {}).get("expires_at")
+        if self.graph.by_name[run.state].kind == "Human":
+            return Question("words", (), prompt, "", run.state, expires)
+        calls = tuple(self._open_call(c) for c in self.undecided())
+        unknown = [c.call.name for c in self.undecided() if c.unknown]
+        why = f"the outcome of {', '.join(unknown)} is unknown after a restart" if unknown else "needs_approval"
+        return Question("approval", calls, prompt, why, run.state, expires)
+
+    def _open_call(self, call: OpenCallState) -> OpenCall:
+        edited = call.decision is not None and call.decision.verb == "edit"
+        return OpenCall(call.call.id, call.call.name, call.input, self.spec(call.call.name), edited)
+
+
+def _with_output(reply: Reply | None, output: Any) -> Reply | None:
+    if reply is None or output is None:
+        return reply
+    return evolve(reply, output=output)
+
+
+def verdict_of(run: RunState) -> Verdict:
+    end = run.closed or run.parked or {"reason": "running"}
+    ids, node = [], run.request_ids
+    while node is not None:
+        newest, node = node
+        ids.append(newest)
+    evidence = dict(end.get("evidence") or run.evidence)
+    if end.get("until"):
+        evidence["retry_at"] = end["until"]
+    return Verdict(
+        run.state,
+        end["reason"],
+        evidence,
+        run.usage,
+        run.price,
+        run.elapsed,
+        tuple(run.open),
+        run.closed is None,
+        tuple(reversed(ids)),
+    )

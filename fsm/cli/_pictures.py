@@ -1,0 +1,54 @@
+"""Pictures in files: SVG where it can be made, else Mermaid, which GitHub and many editors draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fsm._errors import MissingExtra
+from fsm._graph import Graph
+
+from ._errors import CommandError
+
+SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "table"}
+HOW_SVG = "pip install 'claude-fsm[svg]'"
+
+
+def write_picture(folder: Path, stem: str, graph: Graph, **options: Any) -> Path:
+    """Write the picture of a graph; returns its path, which ends in .mmd where SVG cannot be made here.
+
+    Raises:
+        CommandError: the file cannot be written.
+    """
+    from fsm.diagram import render
+
+    try:
+        return write_text(folder / f"{stem}.svg", render(graph, "svg", **options))
+    except MissingExtra:
+        return write_text(folder / f"{stem}.mmd", render(graph, "mermaid", **options))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file, and the folder that it is in.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}. Choose another place") from error
+    return path
+
+
+def format_of(path: Path) -> str:
+    """The format that a file name asks for.
+
+    Raises:
+        CommandError: none that is known.
+    """
+    found = SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        raise CommandError(f"{path} says no format: end it in {', '.join(SUFFIXES)}, or give --format")
+    return found
