@@ -1,10 +1,14 @@
-"""A support desk: looks orders up freely, pays back only what a person approved."""
+"""A support desk: Claude looks orders up freely, and pays back only what a person approved.
+
+Use it when some tools may act on their own and others may not. `Tools` asks first: while a call waits for a person none
+of its siblings has run, and a denied call is answered with the reason, so that Claude can suggest something else.
+"""
 
 from __future__ import annotations
 
 from attrs import define, field
 
-from fsm import Approval, Claude, Context, Final, Tools, Workflow, tool
+from fsm import Approval, Claude, Context, Final, Tools, Workflow, ask_on_terminal, run, tool
 
 
 @define
@@ -44,3 +48,10 @@ class Support(Workflow):
     asking.on(tool_use=calling, end_turn=answered)
     calling.on(tool_results=asking, approval_needed=approving)
     approving.on(approved=calling, denied=asking, expired=asking)
+
+
+if __name__ == "__main__":
+    shop = Shop()
+    result = run(Support, "Order 7 arrived broken, please refund it.", deps=shop, ask=ask_on_terminal)
+    print(result.text)
+    print(shop.paid_back)

@@ -4,8 +4,8 @@ The library chooses and moves; this file makes sure that nothing else does. One 
 workflow: it has no models, and a move is `machine.events[name].trigger(cursor, facts=...)` on a one-slot cursor.
 
 Closed, with a test each: a false guard that returns False silently, assigning the state, `set_state`, `add_model`,
-`to_<state>`, adding or removing transitions, states and callbacks after compilation, callbacks that fail after the state
-changed, and writing to the machine's parts: events, their transitions, states, lists of callbacks, `__dict__`.
+`to_<state>`, adding or removing transitions, states and callbacks after compilation, callbacks that fail after the
+state changed, and writing to the machine's parts: events, their transitions, states, lists of callbacks, `__dict__`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class _Move(_Part, Transition):
     """A transition that knows its edge and moves the cursor alone, without callbacks that could fail half-way."""
 
     __slots__ = ()
-    __dict__ = _read_only  # type: ignore[assignment]
+    __dict__ = _read_only
 
     def __init__(self, source: str, dest: str, *callbacks: Any, edge: Edge) -> None:
         super().__init__(source, dest, *callbacks)
@@ -142,7 +142,7 @@ class _State(_Part, LibraryState):
     """A state of a sealed machine."""
 
     __slots__ = ()
-    __dict__ = _read_only  # type: ignore[assignment]
+    __dict__ = _read_only
 
     def add_callback(self, trigger: str, func: Any) -> NoReturn:
         """Refused: effects are data on the row."""
@@ -153,7 +153,7 @@ class _Event(_Part, LibraryEvent):
     """An event of a sealed machine."""
 
     __slots__ = ()
-    __dict__ = _read_only  # type: ignore[assignment]
+    __dict__ = _read_only
 
     def add_transition(self, transition: Any) -> None:
         """Only while compiling."""
@@ -181,7 +181,7 @@ class Sealed(_Part, Machine):
     """A `transitions.Machine` that reads as one and cannot be changed."""
 
     __slots__ = ()
-    __dict__ = _read_only  # type: ignore[assignment]
+    __dict__ = _read_only
     state_cls = _State
     transition_cls = _Move
     event_cls = _Event

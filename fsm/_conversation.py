@@ -142,6 +142,9 @@ class _Intake(Step):
         return self.pending()
 
     def started(self, event: Started) -> None:
+        if self.run.seq:
+            msg = f"run '{self.run.run_id}' has begun already: a run is started once"
+            raise RunError(msg)
         data = {
             "workflow": self.graph.name,
             "run_id": event.run_id,
@@ -233,6 +236,7 @@ class _Intake(Step):
             raise RunError(msg)
         expires = run.asked.get("expires_at")
         if expires is not None and event.at > expires:
+            self._unpark()
             self.move("expired", {"expires_at": expires})
         elif self.graph.by_name[run.state].kind == "Human":
             if not event.said:
@@ -278,10 +282,16 @@ class _Intake(Step):
             self.move("expired", {"expires_at": run.asked["expires_at"]})
 
     def cancelled(self, event: Cancelled) -> None:
+        self._unpark()
         self.move("cancel", {"message": event.reason})
 
+    def _unpark(self) -> None:
+        if self.run.parked is not None:
+            self.record("resume", {})
+
     def parked(self, event: Parked) -> None:
-        self.record("park", {"reason": event.reason})
+        untouched = {"untouched": list(event.untouched)} if event.untouched else {}
+        self.record("park", {"reason": event.reason, **untouched})
 
     def resumed(self, event: Resumed) -> None:
         del event
@@ -292,6 +302,8 @@ class _Intake(Step):
             self._resume_claude(node.state)
         elif node.kind == "Tools":
             self._resume_tools()
+        elif node.kind == "Code" and run.code is None:
+            self.enter()
         elif run.code is not None:
             self.move("raised", {"message": "the process stopped while the function ran; its outcome is unknown"})
 
@@ -301,17 +313,19 @@ class _Intake(Step):
             if self.run.wait_until is None:
                 self.enter_claude(state)
             return
-        if request["attempt"] >= MAX_RESENDS:
+        resent = request.get("resent", 0)  # apart from `attempt`, which counts the retries of the API's errors too
+        if resent >= MAX_RESENDS:
             why = f"the process stopped {MAX_RESENDS} times between this request and its reply"
             self.record("error", {**_NO_ERROR, "event": "connection_error", "message": why})
             self.move("connection_error", {"message": why})
             return
-        self.record("request", {**request, "attempt": request["attempt"] + 1})  # B2: the same bytes again
+        again = {"attempt": request["attempt"] + 1, "resent": resent + 1}
+        self.record("request", {**request, **again})  # B2: the same bytes again
 
     def _resume_tools(self) -> None:
         lost = [c for c in self.run.open.values() if c.begun and c.end is None]
         if any(not self._may_repeat(c) for c in lost):
-            self.move("outcome_unknown", {"ids": [c.call.id for c in lost]})
+            self.move("outcome_unknown", {"ids": [c.call.id for c in lost if not self._may_repeat(c)]})
             return
         if not lost:
             self.enter_tools()

@@ -118,10 +118,15 @@ class Cancelled:
 
 @frozen
 class Parked:
-    """The run stands still, resumable: nobody answers (`waiting_person`), or the task was cancelled (`interrupted`)."""
+    """The run stands still, resumable: nobody answers (`waiting_person`), or the task was cancelled (`interrupted`).
+
+    `untouched` names what was recorded as begun and was never entered: ids of calls, or the `Code` state. It is begun
+    anew when the run goes on.
+    """
 
     at: float
     reason: str = "interrupted"
+    untouched: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @frozen

@@ -32,6 +32,7 @@ UNKNOWN_OUTCOME = (
 _SUCCESS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 _CUT_GROUPS = frozenset({Group.CUT})
 _CLOSING = frozenset({"tool_results", "denied", "expired"})
+_CALL_KINDS = frozenset({"Tools", "Approval"})
 
 
 @frozen
@@ -78,6 +79,7 @@ class RunState:
         self.said: Any = None
         self.open: Mapping[str, OpenCallState] = {}
         self.home: str | None = None  # the history whose newest reply has open calls
+        self.shelved: tuple[tuple[str | None, Mapping[str, OpenCallState]], ...] = ()  # calls that wait for those
         self.pending: PendingReply | None = None
         self.reading: Reading | None = None
         self.output: Any = None
@@ -133,7 +135,6 @@ def apply(run: RunState, record: Record, graph: Graph) -> None:
 
 
 def _open(run: RunState, record: Record, graph: Graph) -> None:
-    del graph
     data = record.data
     run.run_id, run.tags, run.systems, run.limits = data["run_id"], data["tags"], data["systems"], data["limits"]
     run.waiting = tuple(data["messages"])
@@ -143,6 +144,9 @@ def _open(run: RunState, record: Record, graph: Graph) -> None:
         for raw in encoded:
             ledger = ledger.append_encoded(raw.encode())
         run.with_ledger(history, ledger)
+    first = graph.by_name[run.state].state
+    if isinstance(first, Claude):
+        _enter_ledger(run, first)
 
 
 def _words(messages: tuple[Mapping[str, Any], ...]) -> Any:
@@ -158,14 +162,11 @@ def _request(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     data = record.data
     history = data["history"]
-    if data.get("compact"):
-        run.compacting = run.compacting - {history}
-    else:
+    if not data.get("compact"):
         run.with_ledger(history, run.ledger(history).seal())
     run.requests = data["n"]
     run.request = data
     run.detector, _ = run.detector.requested(bytes.fromhex(data["hash"]))
-    run.free = frozenset()
     run.wait_until = None
 
 
@@ -181,7 +182,10 @@ def _reply(run: RunState, record: Record, graph: Graph) -> None:
         history,
         summary=bool(run.request and run.request.get("compact")),
     )
+    if run.pending.summary:  # a failed attempt is sent again as a summary
+        run.compacting = run.compacting - {history}
     run.request = None
+    run.free = frozenset()  # not with the request: a retry of it is the same request
     run.turns += 1
     run.elapsed += data["seconds"]
     run.usage = run.usage.plus(reading.reply.usage)
@@ -231,11 +235,11 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
     if graph.by_name[source].kind == "Claude":
         _count(run, source, event)
         _keep_reply(run, event, node, said=said, discarded=any("discard" in c for c in changes))
-    elif event in _CLOSING and run.open:
+    elif event in _CLOSING and graph.by_name[source].kind in _CALL_KINDS and run.open:
         _close_calls(run, event)
     elif event == "outcome_unknown":
-        _unknown(run, node.kind)
-    run.asked = run.code = None
+        _unknown(run, node.kind, frozenset(data["evidence"]["ids"]))
+    run.asked = run.code = run.request = run.wait_until = None  # a `cancel` can come while one of them is on
     run.state = dest
     if isinstance(node.state, Claude):
         _enter_ledger(run, node.state)
@@ -273,11 +277,15 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
     if is_kept(event, said=here, discarded=discarded) and not broken:
         run.with_ledger(pending.history, ledger.append_reply(pending.content, pending.content_json, standing))
         if standing is Standing.CALLS:
+            if run.open:  # another history asked for tools while these were open: the newest are answered first
+                run.shelved = (*run.shelved, (run.home, run.open))
             run.open = {call.id: OpenCallState(call) for call in run.reading.reply.calls}
             run.home = pending.history
             run.tool_calls += len(run.open)
     else:
         run.with_ledger(pending.history, ledger.with_standing(standing))
+        if run.reading.reply.stop_reason == "tool_use":  # nobody has to answer calls that are not in the history
+            run.detector = run.detector.discarded()
 
 
 def _summarised(ledger: Ledger, pending: PendingReply) -> Ledger:
@@ -308,6 +316,9 @@ def _close_calls(run: RunState, event: str) -> None:
     if event != "tool_results":
         run.detector = run.detector.window_reset()
     run.open, run.home = {}, None
+    if run.shelved:
+        *older, (run.home, run.open) = run.shelved
+        run.shelved = tuple(older)
 
 
 def reason_of(event: str, open_call: OpenCallState) -> str:
@@ -320,11 +331,11 @@ def reason_of(event: str, open_call: OpenCallState) -> str:
     return "Not run: the person denied the calls of this turn."
 
 
-def _unknown(run: RunState, kind: str) -> None:
+def _unknown(run: RunState, kind: str, lost: frozenset[str]) -> None:
     """Calls that had begun before a crash: put to a person, or answered as unknown; never run again silently (B3)."""
     made = {}
     for call_id, call in run.open.items():
-        if call.begun and call.end is None:
+        if call_id in lost:
             if kind == "Approval":
                 made[call_id] = evolve(call, begun=False, unknown=True, decision=None)
             else:
@@ -352,8 +363,13 @@ def _enter_ledger(run: RunState, state: Claude) -> None:
 
 def _change_say(run: RunState, at: float, dest: str, history: str | None, blocks: Any) -> None:
     del at, dest
-    if history is not None:
-        run.with_ledger(history, run.ledger(history).say(blocks))
+    if history is None:
+        return
+    ledger = run.ledger(history)
+    if ledger.legality.open_server_tools:  # R16: only their results may follow, so the words wait
+        run.waiting = (*run.waiting, {"role": "user", "content": blocks})
+    else:
+        run.with_ledger(history, ledger.say(blocks))
 
 
 def _change_tokens(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
@@ -479,7 +495,12 @@ def _wake(run: RunState, record: Record, graph: Graph) -> None:
 
 def _park(run: RunState, record: Record, graph: Graph) -> None:
     del graph
-    run.parked = record.data
+    run.parked = data = record.data
+    untouched = data.get("untouched", ())
+    if run.code is not None and untouched:
+        run.code = None
+    elif untouched:
+        run.open = {i: evolve(c, begun=False) if i in untouched else c for i, c in run.open.items()}
 
 
 def _resume(run: RunState, record: Record, graph: Graph) -> None:

@@ -124,6 +124,22 @@ class Ledger:
         message = {"role": "user", "content": list(self.tail)}
         return self._append(message, encode(message), self.standing, tail=())
 
+    @property
+    def can_compact(self) -> bool:
+        """Whether the sealed messages end in a finished reply, which is all that may be summarised (S10.4)."""
+        is_finished = bool(self.tail) or self.standing is Standing.SPOKEN
+        return self._ends_in_reply and is_finished and not self.legality.open_calls
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether something may be said next: not while the model must go on where it stopped (S7.2, R16)."""
+        is_paused = self.standing is Standing.OWES and not self.tail and self._ends_in_reply
+        return not is_paused and not self.legality.open_server_tools
+
+    @property
+    def _ends_in_reply(self) -> bool:
+        return self.count > 0 and self._encoded[self.count - 1].startswith(b'{"role":"assistant"')
+
     def check(self) -> None:
         """Refuse what the API would refuse, if the request ended here.
 

@@ -5,7 +5,7 @@ results of its effects), never the functions that decided, so folding a journal 
 
     kind        data
     open        workflow, run_id, messages, tags, systems, heads, carried, limits
-    request     n, state, history, hash, attempt, and max_tokens / model / compact where changed
+    request     n, state, history, hash, attempt, resent?, compact?
     reply       event, message (without content), content (raw JSON text), request_id, seconds, price, output?
     error       event, message, status, type, code, retry_after, request_id, draw, seconds
     move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied,
@@ -18,7 +18,7 @@ results of its effects), never the functions that decided, so folding a journal 
     code.begin  state
     code.end    outcome, value, error, seconds
     wake        -
-    park        reason, evidence, until?
+    park        reason, untouched?: what had begun in the records only (ids of calls, or the Code state)
     resume      -
     close       state, reason, evidence
 """

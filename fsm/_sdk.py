@@ -175,8 +175,8 @@ def send(request: Request) -> Iterator[Delta | Replied | Failed]:
                 response = request.client.messages.with_raw_response.create(**request.create_arguments()).http_response
             yield request.read(response)
         elif request.posts_bytes:
-            stream = request.client.post(_PATH, stream_cls=anthropic.Stream[Any], **request.post_arguments())
-            yield from _read_stream(request, stream.response)
+            # With this cast the SDK hands out the open response itself, not one of its streams.
+            yield from _read_stream(request, request.client.post(_PATH, **request.post_arguments()))
         else:
             create = request.client.messages.with_streaming_response.create
             with create(**request.create_arguments()) as opened:
@@ -210,8 +210,8 @@ async def send_async(request: Request) -> AsyncIterator[Delta | Replied | Failed
                 response = raw.http_response
             yield request.read(response)
         elif request.posts_bytes:
-            stream = await request.client.post(_PATH, stream_cls=anthropic.AsyncStream[Any], **request.post_arguments())
-            async for item in _read_async_stream(request, stream.response):
+            response = await request.client.post(_PATH, **request.post_arguments())
+            async for item in _read_async_stream(request, response):
                 yield item
         else:
             create = request.client.messages.with_streaming_response.create

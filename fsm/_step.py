@@ -95,11 +95,12 @@ class Step(View):
     def _say_on_entry(self, state: Claude) -> None:
         run = self.run
         history = state.history or "main"
-        standing = run.ledger(history).standing
+        ledger = run.ledger(history)
+        standing = ledger.standing
         if state.prompt is not None:
             if standing in {Standing.EMPTY, Standing.SPOKEN}:
                 self.record("say", {"history": history, "messages": [self._prompt(state)], "words": False})
-        elif run.waiting and standing is not Standing.CALLS and self.may_speak(history):
+        elif run.waiting and standing is not Standing.CALLS and ledger.may_speak:
             self.record("say", {"history": history, "messages": list(run.waiting), "words": True})
 
     def _prompt(self, state: Claude) -> dict[str, Any]:
@@ -125,9 +126,9 @@ class Step(View):
             self.move("over_limit", over)
             return
         history = state.history or "main"
-        compact = history in run.compacting
-        head = self.head(state, compact=compact)
         ledger = run.ledger(history)
+        compact = history in run.compacting and ledger.can_compact  # else it waits for the next finished reply
+        head = self.head(state, compact=compact)
         try:
             sealed = ledger if compact else ledger.seal()
             if not compact:

@@ -16,7 +16,6 @@ from ._facts import Facts, Reply
 from ._fold import OpenCallState, RunState, cap_of, family
 from ._graph import Graph
 from ._heads import Head, Heads
-from ._ledger import Standing
 from ._records import Verdict
 from ._states import Claude, Code
 
@@ -58,19 +57,6 @@ class View:
 
     def _model(self, state: Claude) -> str:
         return self.run.models.get(self.run.state, state.model)
-
-    def may_speak(self, history: str) -> bool:
-        """Words wait while a server tool of the newest reply is unresolved: only its result may follow (R16)."""
-        run = self.run
-        paused = run.last_event == "pause_turn" and run.ledger(history).standing is Standing.OWES
-        mixed = any(b.get("type") == "tool_result" for b in run.ledger(history).tail) and self._has_open_server_tool()
-        return not paused and not mixed
-
-    def _has_open_server_tool(self) -> bool:
-        message = self.run.ledger(self.run.home or "main").messages()[-2:-1]
-        blocks = message[0]["content"] if message and isinstance(message[0]["content"], list) else []
-        started = {b.get("id") for b in blocks if b.get("type") in {"server_tool_use", "mcp_tool_use"}}
-        return bool(started - {b.get("tool_use_id") for b in blocks})
 
     def head(self, state: Claude, *, compact: bool) -> Head:
         return self.heads.head(
@@ -174,7 +160,7 @@ def verdict_of(run: RunState) -> Verdict:
         run.usage,
         run.price,
         run.elapsed,
-        tuple(run.open),
+        (*(call_id for _, calls in run.shelved for call_id in calls), *run.open),
         run.closed is None,
         tuple(reversed(ids)),
     )

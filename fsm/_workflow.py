@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from ._alphabet import FINAL_NAMES
 from ._errors import DeclarationError, WorkflowError
-from ._graph import Graph, build_graph
+from ._facts import Facts
+from ._graph import Edge, Graph, build_graph
 from ._params import Limits
 from ._rows import states_of_rows
 from ._states import State
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ._compile import Plan, Sealed
     from .diagram import Format
     from .tools import Toolbox
-
-_RESERVED = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan")
 
 lenient: ContextVar[bool] = ContextVar("fsm_lenient", default=False)
 """Set by the command line while it imports a file: a broken workflow is made, so that all its findings can be shown. It
@@ -92,6 +90,20 @@ class WorkflowType(type):
             cls._toolbox = Toolbox({n: s.tools for n, s in cls._states.items() if isinstance(s, Claude)})
         return cls._toolbox
 
+    def move(cls, state: str, event: str, facts: Facts | None = None) -> Edge:
+        """The arrow that this event takes from this state, chosen by the machine; nothing is run.
+
+        Args:
+            state: name of a state.
+            event: name of an event of the alphabet, or an outcome.
+            facts: what the guards read; nothing has happened yet where it is left out.
+
+        Raises:
+            IllegalMove: the state does not accept the event; it names what is accepted.
+            ConversationEnded: the state is final.
+        """
+        return cls.plan.move(state, event, facts if facts is not None else Facts(state, event))
+
     def check(cls) -> tuple[Finding, ...]:
         """Every finding of W1-W12, warnings included; empty when all is well."""
         from ._check import check
@@ -128,20 +140,21 @@ class Workflow(metaclass=WorkflowType):
     limits = Limits()
 
     def __init_subclass__(
-        cls, *, strict: bool = False, limits: Limits | None = None, check: bool = True, **kwargs: Any
+        cls, *, strict: bool | None = None, limits: Limits | None = None, check: bool = True, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
         states: dict[str, State] = {}
-        for base in reversed(cls.__mro__[1:]):
-            if isinstance(base, WorkflowType):
-                states.update(base.declared)
-        states.update(_declared(cls))
+        for base in reversed(cls.__mro__):  # what each class says itself, so that the nearest wins, as with methods
+            states.update({name: value for name, value in vars(base).items() if isinstance(value, State)})
         for state in states.values():
             state.sealed = True
         cls._name = cls.__name__
         cls._states = MappingProxyType(states)
         cls.limits = limits if limits is not None else cls.limits
-        cls._graph = build_graph(cls.__name__, states, families=frozenset(cls.__mro__), strict=strict, doc=_doc(cls))
+        is_strict = cls._graph.strict if strict is None else strict  # inherited, as limits are
+        cls._graph = build_graph(
+            cls.__name__, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls)
+        )
         cls._plan = cls._toolbox = None
         if check and not lenient.get():
             _refuse(cls._graph)
@@ -191,20 +204,6 @@ class Workflow(metaclass=WorkflowType):
         return made
 
 
-def _declared(cls: type) -> dict[str, State]:
-    """The states of a class body, in order.
-
-    Raises:
-        DeclarationError: a state under a name that the class itself uses.
-    """
-    states = {name: value for name, value in vars(cls).items() if isinstance(value, State)}
-    for name in states:
-        if name in _RESERVED:
-            msg = f"'{cls.__name__}.{name}' cannot be a state: Workflow uses that name. Call it something else"
-            raise DeclarationError(msg)
-    return states
-
-
 def _doc(cls: type) -> str:
     return (cls.__dict__.get("__doc__") or "").strip()
 
@@ -221,8 +220,3 @@ def _refuse(graph: Graph) -> None:
 
         for finding in findings:
             warnings.warn(str(finding), stacklevel=4)
-
-
-def final_states(workflow: WorkflowType) -> tuple[str, ...]:
-    """The names of all final states, the exits included."""
-    return tuple(node.name for node in workflow.graph.nodes if node.is_final or node.name in FINAL_NAMES)

@@ -19,6 +19,8 @@ from fsm import (
     Workflow,
     attempts_left,
     calls,
+    compact,
+    discard,
     effect,
     exits,
     guard,
@@ -149,7 +151,34 @@ class Stages(Workflow, check=True):
     wrapping.on(end_turn=partial)
 
 
-WORKFLOWS = (Desk, Chat, HandOver, Optimiser, Stages)
+class Stubborn(Workflow):
+    """Whatever goes wrong, a person says how to go on; "/compact" has the history summarised."""
+
+    chatting = Claude(model=MODEL, max_tokens=100, tools=[find, refund], history="desk")
+    calling = Tools()
+    approving = Approval()
+    waiting = Human()
+    bye = Final()
+
+    chatting.on(
+        tool_use=[chatting.when(calls("transfer")).then(discard, say("There is no transfer.")), calling],
+        end_turn=waiting,
+        refusal=waiting,
+        malformed=waiting,
+        unknown_stop=waiting,
+        model_context_window_exceeded=waiting,
+        stuck=waiting,
+        over_limit=waiting,
+        invalid_request_error=waiting,
+        pause_turn=[chatting.when(attempts_left(3)), exits.stuck],
+        cancel=waiting,
+    )
+    calling.on(tool_results=chatting, approval_needed=approving, cancel=exits.cancelled)
+    approving.on(approved=calling, denied=chatting)
+    waiting.on(said=[bye.when(said_is("/quit")), chatting.when(said_is("/compact")).then(compact), chatting])
+
+
+WORKFLOWS = (Stubborn, Desk, Chat, HandOver, Optimiser, Stages)
 
 
 @guard(name="always true")

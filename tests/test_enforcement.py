@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import _workflows
 import pytest
 from _workflows import MODEL, Chat, Desk, Driven, message, no, replied, snapshot, text, yes
 from transitions import Machine
@@ -80,16 +82,11 @@ def test_an_illegal_move_says_where_what_and_what_else_as_text_and_as_attributes
     error = caught.value
     assert (error.workflow, error.state, error.event) == ("Desk", "calling", "end_turn")
     assert error.accepted == ("tool_results", "approval_needed", "outcome_unknown", "cancel")
-    line = next(n for n, words in enumerate(open(_source()), 1) if "calling = Tools()" in words)  # noqa: PTH123, SIM115
+    source = Path(str(_workflows.__file__)).read_text(encoding="utf-8").splitlines()
+    line = next(n for n, words in enumerate(source, 1) if "calling = Tools()" in words)
     assert error.where == f"_workflows.py:{line}"
     for part in ("'Desk'", "'calling'", "end_turn", ", ".join(error.accepted), error.where):
         assert part in str(error)
-
-
-def _source() -> str:
-    import _workflows
-
-    return str(_workflows.__file__)
 
 
 @pytest.mark.parametrize("state", ["asking", "calling", "approving"])
@@ -171,7 +168,9 @@ HOLES = {
     "add_state": lambda: MACHINE.add_state("new"),
     "add_states": lambda: MACHINE.add_states(["new"]),
     "add_transition": lambda: MACHINE.add_transition("end_turn", "calling", "answered"),
-    "add_transition of the library": lambda: Machine.add_transition(MACHINE, "end_turn", "calling", "answered"),
+    "add_transition of the library": lambda: Machine.add_transition(
+        MACHINE, "end_turn", "calling", "answered", edge=A_MOVE.edge
+    ),
     "add_transitions": lambda: MACHINE.add_transitions([["end_turn", "calling", "answered"]]),
     "add_ordered_transitions": lambda: MACHINE.add_ordered_transitions(),
     "remove_transition": lambda: MACHINE.remove_transition("end_turn"),
@@ -283,13 +282,13 @@ def test_a_row_has_no_callbacks_that_could_fail_after_the_state_changed() -> Non
 
 
 def test_a_copy_of_a_machine_is_sealed_too() -> None:
-    with pytest.raises((SealedMachine, TypeError)):
-        copy.copy(MACHINE).add_transition("end_turn", "calling", "answered")
+    with pytest.raises((SealedMachine, AttributeError)):
+        copy.copy(MACHINE).add_transition("end_turn", "calling", "answered", edge=A_MOVE.edge)
 
 
 def test_the_library_reads_the_machine_as_its_own() -> None:
     assert isinstance(MACHINE, Machine)
-    assert MACHINE.get_triggers("calling") == ["tool_results", "approval_needed", "outcome_unknown", "cancel"]
+    assert set(MACHINE.get_triggers("calling")) == {"tool_results", "approval_needed", "outcome_unknown", "cancel"}
     assert {(t.source, t.dest) for t in MACHINE.get_transitions("tool_use")} == {("asking", "calling")}
     assert MACHINE.get_state("answered").final
     assert not MACHINE.get_state("asking").final

@@ -606,6 +606,43 @@ def test_what_a_loop_may_change_in_its_history():
     assert list(client.conversations) == ["conversation-1"]
 
 
+def test_a_loop_that_changes_the_words_of_a_reply_is_the_same_conversation():
+    spoken = replies.tool_use("find", {"n": 7}, text="Let me see.")
+    client = watch(Emulator([spoken, replies.thinking("Well.", then=DONE), DONE], strict=False).client())
+    messages: Messages = [{"role": "user", "content": "Order 7?"}]
+    message = ask(client, messages)
+    messages += [{"role": "assistant", "content": message.content[1:]}, results(message)]
+    messages.append({"role": "assistant", "content": ask(client, messages).content[1].text + "  "})
+    ask(client, [*messages, {"role": "user", "content": "Thanks."}])
+    assert not client.findings
+    assert list(client.conversations) == ["conversation-1"]
+    assert client.conversations["conversation-1"].replies == 3
+
+
+def test_reminders_of_the_loop_are_not_a_person_who_speaks():
+    client = watch(Emulator([CALL] * 5).client(), on_finding="raise")
+    messages: Messages = [{"role": "user", "content": "Order 7?"}]
+    for _ in range(4):
+        message = ask(client, messages)
+        messages += [{"role": "assistant", "content": message.content}, results(message)]
+        messages.append({"role": "user", "content": "Remember to be brief."})
+    message = ask(client, messages)
+    messages += [{"role": "assistant", "content": message.content}, results(message)]
+    with pytest.raises(LoopFinding, match="D2"):
+        ask(client, messages)
+
+
+def test_a_person_who_asks_the_same_again_is_no_loop():
+    client = watch(Emulator([CALL, DONE] * 9).client(), on_finding="raise")
+    messages: Messages = []
+    for _ in range(9):
+        messages.append({"role": "user", "content": "Order 7?"})
+        message = ask(client, messages)
+        messages += [{"role": "assistant", "content": message.content}, results(message)]
+        messages.append({"role": "assistant", "content": ask(client, messages).content})
+    assert list(client.conversations) == ["conversation-1"]
+
+
 def test_a_process_that_takes_a_conversation_up():
     """History that was made elsewhere is learnt, not judged; what comes of it now counts."""
     first = watch(Emulator([CALL] * 4, seed=1).client())
@@ -619,6 +656,63 @@ def test_a_process_that_takes_a_conversation_up():
     messages += [{"role": "assistant", "content": message.content}, results(message)]
     ask(second, messages)
     assert only(second).turns == (1, 2, 3, 4, 5)
+
+
+def test_the_same_messages_with_another_head_are_another_question():
+    client = watch(Emulator([CALL, CALL, CALL, DONE]).client(), on_finding="raise")
+    messages: Messages = [{"role": "user", "content": "Order 7?"}]
+    ask(client, messages)
+    ask(client, messages, tool_choice={"type": "any"})
+    message = ask(client, messages, system="Be brief.")
+    messages += [{"role": "assistant", "content": message.content}, results(message)]
+    ask(client, messages)
+    assert not client.findings
+    assert client.conversations["conversation-1"].state == "answered"
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_thread_of_the_sdk_that_begins_anew(is_forgotten: bool):  # noqa: FBT001
+    """After a refusal, or when the server lost it, the SDK sends the whole history again."""
+    emulator = Emulator([CALL, replies.refusal("cyber"), replies.tool_use("find", {"n": 8}), DONE, DONE])
+    client = watch(emulator.client(), on_finding="raise")
+    thread = client.beta.messages.thread(model=MODEL, max_tokens=100, tools=[FIND], messages=[])
+    first = thread.send({"role": "user", "content": "Order 7?"})
+    thread.send(results(first))
+    second = thread.send(results(first))
+    if is_forgotten:
+        emulator._threads._turns.clear()
+    thread.send(results(second))
+    thread.send({"role": "user", "content": "Thanks."})
+    assert not client.findings
+    assert list(client.conversations) == ["conversation-1"]
+    assert client.conversations["conversation-1"].replies == 5
+    kinds = [request.body["thread"]["type"] for request in emulator.requests if request.body]
+    assert kinds.count("create") == (3 if is_forgotten else 2)
+    emulator.done()
+
+
+def test_a_refusal_that_the_sdk_takes_to_another_model():
+    emulator = Emulator([replies.refusal("cyber"), CALL, DONE])
+    fallback = anthropic.BetaRefusalFallbackMiddleware([{"model": "claude-opus-4-8"}])
+    client = watch(emulator.client(middleware=[fallback]), on_finding="raise")
+    state = anthropic.BetaFallbackState()
+    messages: Messages = [{"role": "user", "content": "Order 7?"}]
+    with state:
+        for _ in range(2):
+            message = client.beta.messages.create(model=MODEL, max_tokens=100, messages=messages, tools=[FIND])
+            messages += [{"role": "assistant", "content": message.content}, results(message)]
+    assert [move.event for move in client.moves] == ["refusal", "tool_use", "tool_results", "end_turn"]
+    emulator.done()
+
+
+def test_calls_that_are_told_without_being_run():
+    """An error for a cut call says that it was not run: nothing is wrong with that."""
+    client = watch(Emulator([replies.max_tokens(tool=("find", {"n": 7})), DONE]).client(), on_finding="raise")
+    messages: Messages = [{"role": "user", "content": "Order 7?"}]
+    message = ask(client, messages)
+    messages += [{"role": "assistant", "content": message.content}, results(message, "Cut, not run.", is_error=True)]
+    ask(client, messages)
+    assert not client.findings
 
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -763,6 +857,23 @@ def test_a_workflow_with_approval_and_a_person():
         "tool_use", "approved", "tool_results", "tool_use", "denied", "end_turn", "said", "end_turn",
     ]  # fmt: skip
     assert client.conversations["conversation-1"].state == "waiting"
+
+
+def test_after_its_end_a_conversation_begins_at_the_first_state_again():
+    def build() -> dict[str, Any]:
+        drafting, judging, ended = Claude(model=MODEL, max_tokens=9), Claude(model=MODEL, max_tokens=9), Final()
+        drafting.on(end_turn=judging)
+        judging.on(end_turn=ended)
+        return {"drafting": drafting, "judging": judging, "ended": ended}
+
+    client = watch(Emulator([DONE] * 3).client(), workflow(build), on_finding="raise")
+    messages: Messages = []
+    for words in ("Draft.", "Judge.", "Draft again."):
+        messages.append({"role": "user", "content": words})
+        messages.append({"role": "assistant", "content": ask(client, messages).content})
+    assert [(move.source, move.dest) for move in client.moves] == [
+        ("drafting", "judging"), ("judging", "ended"), ("drafting", "judging"),
+    ]  # fmt: skip
 
 
 def test_a_move_that_the_workflow_does_not_have():

@@ -86,6 +86,11 @@ class Legality:
         """The ids of the client tool calls in the last assistant turn that have no result yet, in order."""
         return tuple(call for call in self._calls or () if call not in self._answered)
 
+    @property
+    def open_server_tools(self) -> tuple[str, ...]:
+        """The ids of the server tool uses without a result: nothing may be said before they have one (R16)."""
+        return tuple(use.id for use in self._server)
+
     def step(self, message: Mapping[str, Any]) -> tuple[Legality, tuple[Violation, ...]]:
         """Append one message.
 

@@ -112,7 +112,9 @@ def watch(
     if not (callable(getattr(client, "with_options", None)) and isinstance(getattr(client, "middleware", None), tuple)):
         raise UsageError(f"watch() takes a client of the anthropic package that has middleware, not {client!r}")
     watcher = Watcher(_default_plan() if workflow is None else _plan_of(workflow), on_move, on_finding)
-    others = [each for each in client.middleware if not isinstance(getattr(each, "fsm_watcher", None), Watcher)]  # one look is enough
+    others = [
+        each for each in client.middleware if not isinstance(getattr(each, "fsm_watcher", None), Watcher)
+    ]  # one look is enough
     ours = _async_middleware(watcher) if inspect.iscoroutinefunction(type(client).request) else _middleware(watcher)
     derived = client.with_options(middleware=[*others, ours])  # innermost: it sees what really leaves
     for name in ATTRIBUTES:

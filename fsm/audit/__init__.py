@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fsm._rawjson import members
+from fsm._rawjson import parse
 from fsm._wire import clean
 
-from ._exchange import Fields, Unread, exchange_of, is_exchange
+from ._exchange import Unread, exchange_of, is_exchange
 from ._judge import Judge
 from ._lines import BadLine, BadPath, Line, files_of, lines_of
 from ._report import FINDINGS_KEPT, HEADINGS, KINDS, Found, Report, Row, Unreadable, UnreadPath
@@ -83,31 +83,32 @@ def _take(line: Line, source: str, judge: Judge, transcript: Transcript) -> None
         tally.row(source, "blank", "blank line")
         return
     try:
-        found = members(text)
+        value = parse(text)
     except ValueError as error:
-        tally.bad(source, "no JSON object", line.where, str(error))
+        tally.bad(source, "no JSON", line.where, str(error))
         return
-    fields: Fields = {key: (value, text[start:end]) for key, value, start, end in found}
-    if "source" in fields and isinstance(named := fields["source"][0], str):
+    if not isinstance(value, dict):
+        tally.bad(source, "JSON, but no object", line.where, type(value).__name__)
+        return
+    if isinstance(named := value.get("source"), str):
         source = clean(named, 60) or source
-    value = {key: each[0] for key, each in fields.items()}
-    if isinstance(events := value.get("events"), list) and not is_exchange(fields):
+    if isinstance(events := value.get("events"), list) and not is_exchange(value):
         _wrapped(events, source, line, tally)
     elif is_event(value):
         _native(value, source, line, transcript)
-    elif is_exchange(fields):
-        exchange = exchange_of(text, fields)
+    elif is_exchange(value):
+        exchange = exchange_of(text, value)
         if isinstance(exchange, Unread):
             tally.bad(source, exchange.reason, line.where, exchange.detail)
         else:
-            judge.exchange(exchange, source, clean(line.where, 200), line.size)
+            judge.exchange(exchange, source, line.where, line.size)
     else:
         tally.bad(source, _NO_FORM, line.where, clean(f"keys {', '.join(list(value)[:5])}", 200))
 
 
 def _native(value: Mapping[str, Any], source: str, line: Line, transcript: Transcript) -> None:
     """One event of a transcript is one line."""
-    heard = transcript.event(value, clean(line.where, 200))
+    heard = transcript.event(value, line.where)
     if heard is None:
         transcript.tally.bad(source, "an event of a transcript without a message", line.where)
     else:
@@ -119,7 +120,7 @@ def _wrapped(events: list[Any], source: str, line: Line, tally: Tally) -> None:
     transcript = Transcript(tally)
     outcomes: dict[str, None] = {}
     replies = 0
-    where = clean(line.where, 200)
+    where = line.where
     for number, event in enumerate(events, 1):
         heard = transcript.event(event, f"{where} event {number}")
         if heard is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -22,7 +22,8 @@ from attrs import field, frozen
 from fsm._alphabet import ERROR_TYPES
 from fsm._errors import ApiError, WireError
 from fsm._events import Failed
-from fsm._rawjson import parse
+from fsm._ledger import encode
+from fsm._rawjson import parse, raw_member
 from fsm._wire import (
     StreamError,
     StreamReader,
@@ -36,10 +37,7 @@ from fsm._wire import (
     split_streams,
 )
 
-__all__ = ["COUNTING", "MESSAGES", "Exchange", "Fields", "Unread", "exchange_of", "is_exchange"]
-
-Fields = Mapping[str, tuple[Any, str]]
-"""The members of a line's object: value, and the text of it as it was written."""
+__all__ = ["COUNTING", "MESSAGES", "Exchange", "Unread", "exchange_of", "is_exchange"]
 
 MESSAGES, COUNTING = "messages", "count_tokens"
 
@@ -73,7 +71,7 @@ class Exchange:
     endpoint: str
     request: Mapping[str, Any] | None
     status: int | None
-    came: tuple[Wire | Failed | Unread | Literal["canceled", "expired"], ...]
+    came: tuple[Wire | Failed | Unread | str, ...]
     recorded: tuple[Any, ...] = field(default=(), kw_only=True)  # content of each reply, where it came as one value
 
     @property
@@ -82,21 +80,21 @@ class Exchange:
         return self.status in _OK
 
 
-def is_exchange(fields: Fields) -> bool:
+def is_exchange(fields: Mapping[str, Any]) -> bool:
     """Whether the object of a line is one of the forms that `exchange_of` takes."""
     if not _KEYS.isdisjoint(fields):
         return True
-    return _value(fields, "type") in {"message", "error"} or ("custom_id" in fields and "result" in fields)
+    return fields.get("type") in ("message", "error") or ("custom_id" in fields and "result" in fields)
 
 
-def exchange_of(text: str, fields: Fields) -> Exchange | Unread:
-    """Read a line; `text` is the whole of it."""
+def exchange_of(text: str, fields: Mapping[str, Any]) -> Exchange | Unread:
+    """Read a line; `text` is the whole of it, `fields` its object."""
     if _KEYS.isdisjoint(fields):
         return _bare(text, fields)
-    status = _value(fields, "status")
+    status = fields.get("status")
     if status is not None and type(status) is not int:
         return Unread("the status is no number", clean(str(status), 40))
-    request = _value(fields, "request")
+    request = fields.get("request")
     if isinstance(request, str):
         try:
             request = parse(request)
@@ -105,31 +103,26 @@ def exchange_of(text: str, fields: Fields) -> Exchange | Unread:
     if request is not None and not isinstance(request, Mapping):
         return Unread("the request is no JSON object", type(request).__name__)
     endpoint = _endpoint(fields, request)
-    if endpoint not in {MESSAGES, COUNTING} and not _value(fields, "response_lines"):
+    if endpoint not in {MESSAGES, COUNTING} and not fields.get("response_lines"):
         return Exchange(endpoint, request, status, ())
     if endpoint == COUNTING and status in _OK:
         return Exchange(endpoint, request, status, ())
-    came = tuple(_came(fields, status))
+    came = tuple(_came(text, fields, status))
     bodies = tuple(_bodies(fields)) if len(came) == 1 and isinstance(came[0], Wire) else ()
     return Exchange(MESSAGES if endpoint != COUNTING else endpoint, request, status, came, recorded=bodies)
 
 
-def _value(fields: Fields, key: str) -> Any:
-    found = fields.get(key)
-    return None if found is None else found[0]
-
-
-def _bare(text: str, fields: Fields) -> Exchange:
+def _bare(text: str, fields: Mapping[str, Any]) -> Exchange:
     """A reply or an error of the API by itself, or a line of a batch's results."""
     if "custom_id" in fields:
-        return Exchange(MESSAGES, None, None, (_of_result(_value(fields, "result"), fields["result"][1]),))
-    came = _of_body({key: found[0] for key, found in fields.items()}, text, None, {})
-    content = (_value(fields, "content"),) if isinstance(came, Wire) else ()
+        return Exchange(MESSAGES, None, None, (_of_result(fields.get("result"), text),))
+    came = _of_body(fields, text, None, {})
+    content = (fields.get("content"),) if isinstance(came, Wire) else ()
     return Exchange(MESSAGES, None, None, (came,), recorded=content)
 
 
-def _endpoint(fields: Fields, request: Mapping[str, Any] | None) -> str:
-    url, method = _value(fields, "url"), _value(fields, "method")
+def _endpoint(fields: Mapping[str, Any], request: Mapping[str, Any] | None) -> str:
+    url, method = fields.get("url"), fields.get("method")
     method = method if isinstance(method, str) else "POST"
     if isinstance(url, str) and url:
         try:
@@ -149,33 +142,33 @@ def _endpoint(fields: Fields, request: Mapping[str, Any] | None) -> str:
     return clean(f"{method} with the keys {', '.join(sorted(map(str, request))[:5])}", 80)
 
 
-def _looks_like_talk(fields: Fields, request: Mapping[str, Any] | None) -> bool:
+def _looks_like_talk(fields: Mapping[str, Any], request: Mapping[str, Any] | None) -> bool:
     """An address that we do not know: a gateway has its own."""
-    body = _value(fields, "response")
+    body = fields.get("response")
     is_reply = isinstance(body, Mapping) and body.get("type") == "message"
     asks = request is not None and isinstance(request.get("messages"), list)
-    return asks and (is_reply or isinstance(_value(fields, "sse_events"), list))
+    return asks and (is_reply or isinstance(fields.get("sse_events"), list))
 
 
 # ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _came(fields: Fields, status: int | None) -> Iterator[Any]:
-    headers = _headers(_value(fields, "headers"))
-    events = _value(fields, "sse_events")
+def _came(text: str, fields: Mapping[str, Any], status: int | None) -> Iterator[Any]:
+    headers = _headers(fields.get("headers"))
+    events = fields.get("sse_events")
     if isinstance(events, list):
         yield from _of_events(events)
         return
-    if isinstance(lines := _value(fields, "response_lines"), list):
+    if isinstance(lines := fields.get("response_lines"), list):
         yield from (_of_result(line, None) for line in lines) if lines else [Unread("the batch has no results")]
         return
-    body, raw = fields.get("response", (None, ""))
-    yield _of_body(body, raw, status, headers)
+    body = fields.get("response")
+    yield _of_body(body, raw_member(text, "response") if isinstance(body, Mapping) else "", status, headers)
 
 
-def _bodies(fields: Fields) -> Iterator[Any]:
-    body = _value(fields, "response")
-    if isinstance(body, Mapping) and not isinstance(_value(fields, "sse_events"), list):
+def _bodies(fields: Mapping[str, Any]) -> Iterator[Any]:
+    body = fields.get("response")
+    if isinstance(body, Mapping) and not isinstance(fields.get("sse_events"), list):
         yield body.get("content")
 
 
@@ -189,7 +182,7 @@ def _headers(found: Any) -> dict[str, str]:
 
 def _of_body(body: Any, raw: str, status: int | None, headers: Mapping[str, str]) -> Wire | Failed | Unread:
     """The answer of a request that was not streamed, or whose stream was kept as text."""
-    data = body.encode("utf-8", "replace") if isinstance(body, str) else raw.encode() if body is not None else b""
+    data = body.encode("utf-8", "replace") if isinstance(body, str) else raw.encode()
     if status is not None and status in _BAD:
         return failed_from_response(status, headers, data, at=0.0, draw=0.5)
     if status is not None and status not in _OK:
@@ -208,7 +201,8 @@ def _of_body(body: Any, raw: str, status: int | None, headers: Mapping[str, str]
 
 def _without_status(body: Mapping[str, Any], data: bytes) -> Failed | Unread:
     error = body.get("error")
-    if body.get("type") == "error" and isinstance(error, Mapping) and error.get("type") in ERROR_TYPES:
+    kind = error.get("type") if isinstance(error, Mapping) else None
+    if body.get("type") == "error" and isinstance(kind, str) and kind in ERROR_TYPES:
         return failed_from_response(0, {}, data, at=0.0, draw=0.5)  # its type alone says which one
     if "completion" in body:
         return Unread("a reply of the old Text Completions API")
@@ -239,24 +233,19 @@ def _of_events(events: Sequence[Any]) -> Iterator[Wire | Failed | Unread]:
             yield _failed(error)
 
 
-def _of_result(result: Any, raw: str | None) -> Wire | Failed | Unread | str:
-    """One result of a batch (S13)."""
+def _of_result(result: Any, line: str | None) -> Wire | Failed | Unread | str:
+    """One result of a batch (S13); `line` is the text of the line where the result stands by itself."""
     kind = result.get("type") if isinstance(result, Mapping) else None
-    if kind in _BATCH_ENDS:
-        return str(kind)
+    if isinstance(kind, str) and kind in _BATCH_ENDS:
+        return kind
     if kind == "succeeded" and isinstance(message := result.get("message"), Mapping):
-        from fsm._ledger import encode
-        from fsm._rawjson import raw_member
-
         try:
-            return read_message(encode(message) if raw is None else raw_member(raw, "message").encode())
+            return read_message(encode(message) if line is None else raw_member(line, "result", "message").encode())
         except (ValueError, WireError) as error:
             return Unread("a batch result is no message", str(error))
-    if kind == "errored" and isinstance(error := result.get("error"), Mapping):
-        from fsm._ledger import encode
-
+    if kind == "errored" and isinstance(refusal := result.get("error"), Mapping):
         try:
-            body = encode(error if "error" in error else {"type": "error", "error": error})
+            body = encode(refusal if "error" in refusal else {"type": "error", "error": refusal})
         except ValueError as broken:
             return Unread("a batch result is no message", str(broken))
         return failed_from_response(0, {}, body, at=0.0, draw=0.5)

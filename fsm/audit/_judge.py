@@ -7,11 +7,12 @@ from typing import Any
 
 from attrs import define, field
 
+from fsm._alphabet import STOP_REASONS
 from fsm._errors import ConversationEnded, IllegalMove, IllegalRequest
 from fsm._events import Failed
 from fsm._facts import Facts, Failure
 from fsm._ledger import Ledger, Standing, is_kept
-from fsm._legality import REQUIRED, violations
+from fsm._legality import REQUIRED, Legality, violations
 from fsm._models import model_facts
 from fsm._rawjson import parse
 from fsm._reading import Reading, read
@@ -21,7 +22,7 @@ from fsm._wire import Wire, clean
 from ._exchange import COUNTING, MESSAGES, Exchange, Unread
 from ._report import Found, Kind
 from ._tally import Tally
-from ._turns import Link, Turns
+from ._turns import Turns
 
 __all__ = ["Judge"]
 
@@ -58,11 +59,8 @@ class Judge:
     def _request(self, exchange: Exchange, where: str) -> None:
         failed = next((each for each in exchange.came if isinstance(each, Failed)), None)
         refused = exchange.status == _BAD_REQUEST and failed is not None and failed.event == "invalid_request_error"
-        if exchange.request is None:
-            wrong = ()
-        else:
-            required = _COUNTED if exchange.endpoint == COUNTING else REQUIRED
-            wrong = violations(exchange.request, required=required)
+        required = _COUNTED if exchange.endpoint == COUNTING else REQUIRED
+        wrong = () if exchange.request is None else violations(exchange.request, required=required)
         if refused and failed is not None and failed.code is None:  # with a code it is the account, not the request
             self._refused(failed, wrong[0] if wrong else None, where, has_request=exchange.request is not None)
         elif wrong and (exchange.is_accepted or exchange.status is None):
@@ -86,12 +84,13 @@ class Judge:
         request = exchange.request or {}
         link = self.turns.link(source, request.get("messages"), where)
         self.tally.linked += link.turn is not None
-        for found in link.found:
-            self.tally.found(found)
+        for each in link.found:
+            self.tally.found(each)
         if link.answered:
             self._move("calling", "tool_results", Facts("calling", "tool_results"), where)
         outcomes: dict[str, None] = {}
-        state, kind = "", "other"
+        state = ""
+        kind: Kind = "other"
         for came in exchange.came:
             if isinstance(came, str):
                 outcomes[_UNMADE + came] = None
@@ -99,21 +98,15 @@ class Judge:
                 kind = "error" if kind == "other" else kind
                 outcomes[came.event] = None
                 state = self._failure(came, where)
-            else:
+            elif isinstance(came, Wire):
                 kind = "reply"
                 reading = read(came.message)
-                outcomes[reading.event] = None
+                outcomes[_outcome(reading)] = None
                 state = self._reply(reading, request, where)
-                if found := self._linked(source, link, reading, where, weight):
+                if found := self.turns.replied(source, link, reading, where, weight):
                     self.tally.found(found)
                 self._echo(came, reading, exchange.recorded, where)
-        made: Kind = "reply" if kind == "reply" else "error" if kind == "error" else "other"
-        self.tally.row(source, made, " + ".join(outcomes), state=state, replies=len(exchange.came))
-
-    def _linked(self, source: str, link: Link, reading: Reading, where: str, weight: int) -> Found | None:
-        if reading.event in {"malformed", "unknown_stop"}:
-            return None  # nothing of it may be sent back
-        return self.turns.replied(source, link, reading.event, reading.reply, where, weight)
+        self.tally.row(source, kind, " + ".join(outcomes), state=state, replies=len(exchange.came))
 
     def _reply(self, reading: Reading, request: Mapping[str, Any], where: str) -> str:
         self.tally.replies += 1
@@ -151,7 +144,8 @@ class Judge:
             return
         content = recorded[0] if recorded else wire.message["content"]
         try:
-            body = Ledger().append_reply(content, wire.content_json, Standing.SPOKEN).body()
+            ledger = Ledger(legality=Legality.start(continued=True))  # what came before is in the request, not here
+            body = ledger.append_reply(content, wire.content_json, Standing.SPOKEN).encoded()[0]
         except IllegalRequest as error:
             first = error.violations[0]
             why = clean(f"The reply cannot be sent back as it is: {first.message}", 500)
@@ -165,3 +159,7 @@ class Judge:
         self.tally.found(Found("altered_echo", "V-echo2", where, why, "Report it: this is a fault of ours."))
 
 
+def _outcome(reading: Reading) -> str:
+    """The event, and the stop reason that was recorded where this is another one."""
+    event, stop = reading.event, reading.reply.stop_reason
+    return f"{event} ({stop})" if event not in STOP_REASONS and stop in STOP_REASONS else event

@@ -15,6 +15,8 @@ from typing import IO
 
 from attrs import field, frozen
 
+from fsm._wire import clean
+
 __all__ = ["MAX_LINE", "BadLine", "BadPath", "Line", "files_of", "lines_of"]
 
 MAX_LINE = 64 * 1024 * 1024
@@ -27,7 +29,7 @@ _BOM = b"\xef\xbb\xbf"
 
 @frozen
 class Line:
-    """One line of text, without its end; `size` is its length in bytes as it was read."""
+    """One line of text; `file` is fit to be shown, `size` the line's length in bytes."""
 
     file: str
     number: int
@@ -69,6 +71,9 @@ def files_of(paths: Iterable[Path | str]) -> Iterator[Path | BadPath]:
     known: set[str] = set()
     for given in paths:
         path = Path(given)
+        if "\0" in str(path):
+            yield BadPath(str(path), "the name holds a null byte")
+            continue
         found: Iterable[Path | BadPath] = _below(path) if path.is_dir() else (path,)
         for file in found:
             if isinstance(file, BadPath):
@@ -94,7 +99,7 @@ def _below(folder: Path) -> Iterator[Path | BadPath]:
 
 def lines_of(path: Path) -> Iterator[Line | BadLine | BadPath]:
     """The lines of one file, gzip or plain, told apart by how the file begins."""
-    name = str(path)
+    name = clean(str(path), 200)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
             yield BadPath(name, "it is no regular file")
@@ -109,7 +114,7 @@ def lines_of(path: Path) -> Iterator[Line | BadLine | BadPath]:
                 yield from _lines(name, plain)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield BadPath(name, f"the gzip data is damaged, what stands before was read: {error}")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except OSError as error:
         yield BadPath(name, _said(error))
 
 
@@ -136,7 +141,7 @@ def _line(name: str, number: int, size: int, raw: bytes) -> Line | BadLine:
         return BadLine(name, number, size, "not UTF-8", f"{error.reason} at byte {error.start}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return error.strerror or str(error)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal
 
 from attrs import field, frozen
 
-__all__ = ["FINDINGS_KEPT", "HEADINGS", "KINDS", "Cell", "Found", "Report", "Row", "Unreadable", "UnreadPath"]
+from fsm._wire import clean
+
+__all__ = ["FINDINGS_KEPT", "HEADINGS", "KINDS", "Cell", "Found", "Report", "Row", "UnreadPath", "Unreadable"]
+
+_IDS_KEPT = 20
 
 FINDINGS_KEPT = 1000
 """Findings that a report keeps; all are counted."""
@@ -75,16 +80,20 @@ class UnreadPath:
     reason: str
 
 
+def _ids(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(clean(name, 200) for name in islice(names, _IDS_KEPT))
+
+
 @frozen
 class Found:
     """One finding: `kind` of `KINDS`, the rule, file:line, the tool_use ids concerned, why, and what to do."""
 
     kind: str
     rule: str
-    where: str
-    why: str
-    todo: str
-    ids: tuple[str, ...] = field(default=(), kw_only=True)
+    where: str = field(converter=clean)  # what files hold is shown in terminals
+    why: str = field(converter=clean)
+    todo: str = field(converter=clean)
+    ids: tuple[str, ...] = field(default=(), converter=_ids, kw_only=True)
 
     def __str__(self) -> str:
         rule = f" ({self.rule})" if self.rule else ""
@@ -139,7 +148,8 @@ class Report:
     def table(self) -> tuple[Cell, ...]:
         """The whole account under `HEADINGS`, unreadable lines included: the fourth column adds up to `lines`."""
         read: list[Cell] = [(row.source, row.outcome, row.state, row.lines, row.replies) for row in self.rows]
-        return (*read, *((each.source, f"unreadable: {each.reason}", "", each.lines, 0) for each in self.unreadable))
+        bad = (each for each in self.unreadable if each.lines)
+        return (*read, *((each.source, f"unreadable: {each.reason}", "", each.lines, 0) for each in bad))
 
     def render(self, *, findings: int = 20) -> str:
         """The report as plain text; `findings` is how many of each kind are shown."""
@@ -166,11 +176,12 @@ class Report:
         """The last lines: the totals, and whether they add up."""
         bad = sum(each.lines for each in self.unreadable)
         findings = sum(self.counts.values())
-        verdict = "every line is accounted for" if self.accounted else "NOT every line is accounted for"
+        every = "every" if self.accounted else "NOT every"
         return (
-            f"{_n(self.lines, 'line')}, {self.bytes / 1e6:.1f} MB: {self.lines - bad} read, {bad} not readable; {verdict}.\n"
-            f"{_n(self.replies, 'reply')}, {self.echoed} echoed unchanged, {_n(self.linked, 'request')} linked to a reply, "
-            f"{_n(self.moves, 'move')}; {_n(findings, 'finding')}."
+            f"{_n(self.lines, 'line')}, {self.bytes / 1e6:.1f} MB: {self.lines - bad} read, {bad} not readable; "
+            f"{every} line is accounted for.\n"
+            f"{_n(self.replies, 'reply')}, {self.echoed} echoed unchanged, "
+            f"{_n(self.linked, 'request')} linked to a reply, {_n(self.moves, 'move')}; {_n(findings, 'finding')}."
         )
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from fsm._alphabet import ALPHABET
+from fsm._alphabet import ALPHABET, STOP_REASONS
 from fsm._facts import Call, Reply, Result
 from fsm._stuck import Detector
+from fsm._wire import clean
 
 from ._report import Found
 from ._tally import Tally
@@ -80,6 +81,7 @@ class Transcript:
     tally: Tally
     _chains: OrderedDict[tuple[str, str], _Chain] = field(factory=OrderedDict)
     _unnamed: int = 0
+    _session: str = ""
 
     def event(self, event: Any, where: str) -> Heard | None:
         """Take one event; None if it cannot be read."""
@@ -102,7 +104,8 @@ class Transcript:
             self._close(self._chains.popitem(last=False)[1])
 
     def _chain(self, event: Mapping[str, Any]) -> _Chain:
-        session = str(event.get("sessionId") or event.get("session_id") or "")
+        session = str(event.get("sessionId") or event.get("session_id") or self._session)
+        self._session = session  # some versions name it on some events only
         agent = event.get("agentId") or event.get("parent_tool_use_id") or ("side" if event.get("isSidechain") else "")
         key = (session, str(agent))
         if key not in self._chains:
@@ -132,14 +135,15 @@ class Transcript:
             self.tally.found(Found("contradiction", "§9", where, why, "", ids=tuple(call.id for call in calls)))
         for call in calls:
             self._called(chain, call, name, stop, where)
-        return Heard(stop if stop in ALPHABET else f"unknown_stop ({stop})"[:60] if stop else UNRECORDED, begins)
+        known = stop is None or stop in STOP_REASONS
+        return Heard((stop or UNRECORDED) if known else clean(f"unknown_stop ({stop})", 60), begins)
 
     def _called(self, chain: _Chain, call: Call, reply: str, stop: str | None, where: str) -> None:
         first = chain.ids.get(call.id)
         if first == reply:  # the same block again: a line that was written twice
             return
         if first is not None:
-            why = f"The tool_use id came in the reply {first} and again in {reply}; the API itself never gives one twice."
+            why = f"The tool_use id came in {first} and again in {reply}; the API itself never gives one twice."
             todo = "Look for a replaying proxy or another backend, or for a transcript that was put together by hand."
             self.tally.found(Found("repeated_id", "D1a", where, why, todo, ids=(call.id,)))
         _remember(chain.ids, call.id, reply)
@@ -153,17 +157,24 @@ class Transcript:
         if not results and not event.get("isMeta"):
             chain.detector = chain.detector.window_reset()
         for block in results:
-            waiting = chain.open.pop(str(block.get("tool_use_id")), None)
-            if waiting is None:
+            call = str(block.get("tool_use_id"))
+            owner = chain if call in chain.open else self._owner(call)
+            if owner is None:  # the call stands in another file, or was forgotten
                 continue
+            waiting = owner.open.pop(call)
             result = Result(waiting.call.id, waiting.call.name, block.get("content"), block.get("is_error") is True)
-            if not result.is_error and waiting.stop in ALPHABET and ALPHABET[waiting.stop].group in CUT_RULES:
-                self.tally.found(run_though_cut(waiting.call.id, waiting.stop, waiting.where, where))
-            chain.given.setdefault(waiting.reply, []).append((waiting.call, result))
-            if not any(other.reply == waiting.reply for other in chain.open.values()):
-                self._answered(chain, chain.given.pop(waiting.reply), where)
-        while len(chain.given) > _IDS:
-            chain.given.popitem(last=False)
+            stop = waiting.stop
+            if stop in STOP_REASONS and not result.is_error and ALPHABET[stop].group in CUT_RULES:
+                self.tally.found(run_though_cut(call, stop, waiting.where, where))
+            owner.given.setdefault(waiting.reply, []).append((waiting.call, result))
+            if not any(other.reply == waiting.reply for other in owner.open.values()):
+                self._answered(owner, owner.given.pop(waiting.reply), where)
+            while len(owner.given) > _IDS:
+                owner.given.popitem(last=False)
+
+    def _owner(self, call: str) -> _Chain | None:
+        """The chain in which a call is open: its result may be written in that of another agent."""
+        return next((chain for chain in self._chains.values() if call in chain.open), None)
 
     def _answered(self, chain: _Chain, given: list[tuple[Call, Result]], where: str) -> None:
         """Every call of a reply has its result: one step for the detector."""
@@ -182,8 +193,8 @@ class Transcript:
                 continue  # the transcript ends there, or the call was rightly not run
             why = "No result was recorded for this call, and the conversation went on after it"
             unsure = "; its stop reason was not recorded" if waiting.stop is None else ""
-            todo = "Send a tool_result for every call of a reply in the next message."
-            self.tally.found(Found("lost_result", "D1b", waiting.where, f"{why}{unsure}.", todo, ids=(waiting.call.id,)))
+            todo, ids = "Send a tool_result for every call of a reply in the next message.", (waiting.call.id,)
+            self.tally.found(Found("lost_result", "D1b", waiting.where, f"{why}{unsure}.", todo, ids=ids))
 
 
 def _call(block: Mapping[str, Any]) -> Call | None:

@@ -1,8 +1,8 @@
 """Which recorded reply a request goes on from, and what became of the calls of that reply.
 
 A recording is not one conversation: titles, sub-agents, retries and tests lie in it side by side (§9). A request is
-linked to a reply by the tool calls in the last assistant turn that it carries, for the API never gives an id twice. Text
-alone links nothing: "OK" is said in many conversations, and leaves nothing to be answered.
+linked to a reply by the tool calls in the last assistant turn that it carries, for the API never gives an id twice.
+Text alone links nothing: "OK" is said in many conversations, and leaves nothing to be answered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from fsm._alphabet import ALPHABET, Group
-from fsm._facts import Call, Reply, Result
+from fsm._facts import Call, Result
+from fsm._reading import Reading
 from fsm._stuck import Detector, Finding
 
 from ._report import Found
@@ -23,6 +24,7 @@ __all__ = ["CUT_RULES", "Link", "Turn", "Turns", "blocks_of", "of_finding", "run
 
 _WEIGHT = 32_000_000  # bytes of lines whose replies are remembered
 _TURNS = 4096
+_NEVER_SENT = frozenset({"malformed", "unknown_stop"})  # nothing of such a reply may be sent back
 _CHAIN = 10_000  # replies after which a detector begins anew, since it keeps every id
 
 CUT_RULES = {Group.CUT: "S5.2", Group.REFUSAL: "S8.5"}
@@ -75,16 +77,17 @@ class Turns:
             found = _run_anyway(turn, results, where)
             return Link(turn.detector.discarded(), turn.depth, turn, found, ids=ids)
         names = {call.id: call.name for call in turn.calls}
-        given = tuple(_result(block, names) for block in results if block.get("tool_use_id") in names)
+        given = tuple(_result(block, names) for block in results if str(block.get("tool_use_id")) in names)
         detector, stuck = turn.detector.answered(given)
         found = () if stuck is None else (of_finding(stuck, where),)
         if open_calls := detector.open_calls:
             found = (*found, _lost(turn, open_calls, where))
         return Link(detector.discarded(), turn.depth, turn, found, not open_calls, ids)
 
-    def replied(self, source: str, link: Link, event: str, reply: Reply, where: str, weight: int) -> Found | None:
+    def replied(self, source: str, link: Link, reading: Reading, where: str, weight: int) -> Found | None:
         """A reply came to the request of `link`; remember it, and say if it repeats an id of its own conversation."""
-        if not reply.calls:
+        reply = reading.reply
+        if not reply.calls or reading.event in _NEVER_SENT:
             return None
         detector = link.detector if link.depth < _CHAIN else Detector.start()
         detector, finding = detector.replied(reply)
@@ -94,11 +97,11 @@ class Turns:
                 "repeated_id",
                 "D1a",
                 where,
-                "The reply has tool_use ids that its own request already carries; the API itself never gives one twice.",
+                "The reply has tool_use ids that its own request already carries; the API never gives one twice.",
                 "Look at what stands between you and the API: a replaying proxy or cache, or another backend.",
                 ids=tuple(again),
             )
-        self._keep(source, Turn(where, event, reply.calls, detector, link.depth + 1, weight))
+        self._keep(source, Turn(where, reading.event, reply.calls, detector, link.depth + 1, weight))
         return found
 
     def _keep(self, source: str, turn: Turn) -> None:
@@ -173,8 +176,8 @@ def _run_anyway(turn: Turn, results: Iterable[Mapping[str, Any]], where: str) ->
     if ALPHABET[turn.event].group not in CUT_RULES:
         return ()
     calls = {call.id for call in turn.calls}
-    run = [str(b.get("tool_use_id")) for b in results if b.get("tool_use_id") in calls and b.get("is_error") is not True]
-    return tuple(run_though_cut(call, turn.event, turn.where, where) for call in run)
+    run = [str(block.get("tool_use_id")) for block in results if block.get("is_error") is not True]
+    return tuple(run_though_cut(call, turn.event, turn.where, where) for call in run if call in calls)
 
 
 def _lost(turn: Turn, calls: tuple[str, ...], where: str) -> Found:

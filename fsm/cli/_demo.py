@@ -189,9 +189,13 @@ def _loop(
     screen.title(title)
     _code(screen, loop)
     screen.line()
-    screen.line("One line is added to the program: ", ("client = watch(client)", HEAD), indent=2)
+    line = 'client = watch(client, on_finding="raise")' if stop else "client = watch(client)"
+    screen.line("One line is added to the program:  ", (line, HEAD), indent=2)
     screen.line()
-    narrator, found, moves, spent = Narrator(screen, Loop.graph), list[Any](), list[Move](), list[Any]()
+    narrator = Narrator(screen, Loop.graph)
+    found: list[Finding] = []
+    moves: list[Move] = []
+    bill: list[Any] = []
 
     def on_move(move: Move) -> None:
         if not moves or moves[-1].dest not in FINAL_NAMES:  # the machine has ended, whatever the program does next
@@ -208,13 +212,13 @@ def _loop(
     with serve(emulator) as server, server.client() as plain:
         client = watch(plain, Loop, on_move=on_move, on_finding=on_finding)
         narrator.fact("you", "Human", question)
-        died = _run_program(narrator, lambda: loop(client, question, spent))
+        died = _run_program(narrator, lambda: loop(client, question, bill))
     _fate(narrator, died)
     screen.line()
     state = moves[-1].dest if moves else Loop.graph.initial
     kinds = ", ".join(finding.kind for finding in found) or "nothing"
     screen.line(("✗ caught", WARN), f" · {kinds}", indent=2)
-    tokens, price = _bill(spent)
+    tokens, price = _bill(bill)
     screen.line((_spent(len(emulator.requests), tokens, price), DIM), indent=4)
     from fsm.diagram import Overlay
 
@@ -228,13 +232,10 @@ def _loop(
 
 def _run_program(narrator: Narrator, program: Callable[[], Any]) -> Exception | None:
     """Run a foreign program: what it prints is shown as its own, what it raises is returned."""
-    from fsm import LoopFinding
-    from fsm._sdk import anthropic
-
     try:
         with contextlib.redirect_stdout(_Lines(lambda line: narrator.fact("program", "Code", line))):
             program()
-    except (anthropic.APIError, LoopFinding) as error:
+    except Exception as error:  # noqa: BLE001 - the program is not ours: whatever ends it is what there is to see
         return error
     return None
 
@@ -262,7 +263,7 @@ def _finding(narrator: Narrator, finding: Finding) -> None:
     rows += [("ids", ", ".join(finding.ids)), ("replies", ", ".join(map(str, finding.turns))), ("do", finding.todo)]
     for key, value in rows:
         if value:
-            narrator.fact("", "", (f"{key:8}", DIM), one_line(value, 500), hang=8)
+            narrator.detail(key, one_line(value, 500))
 
 
 def _fate(narrator: Narrator, died: Exception | None) -> None:
@@ -280,7 +281,7 @@ def _fate(narrator: Narrator, died: Exception | None) -> None:
         narrator.fact("program", "Code", f"died of anthropic.{type(died).__name__}")
 
 
-def _bill(spent: list[Any]) -> tuple[int, float | None]:
+def _bill(bill: list[Any]) -> tuple[int, float | None]:
     """Tokens and price of what the loop was answered."""
     from fsm._facts import Usage
     from fsm._prices import price_of
@@ -288,9 +289,9 @@ def _bill(spent: list[Any]) -> tuple[int, float | None]:
     from ._loops import MODEL
 
     total = Usage()
-    for usage in spent:
+    for usage in bill:
         total = total.plus(usage.to_dict())
-    prices = [price_of(MODEL, usage.to_dict()) for usage in spent]
+    prices = [price_of(MODEL, usage.to_dict()) for usage in bill]
     known = [price for price in prices if price is not None]
     return total.total, sum(known) if len(known) == len(prices) else None
 
@@ -316,7 +317,8 @@ def _code(screen: Screen, thing: Any) -> None:
     text.rstrip()
     text.highlight_regex(r"# <-.*", WARN)
     for number, row in enumerate(text.split("\n", allow_blank=True), first):
-        screen.entry(screen.text((f"{number:>6} ", DIM)), row, column=7)
+        indent = len(row.plain) - len(row.plain.lstrip())
+        screen.entry(screen.text((f"{number:>6} ", DIM)), row, column=8, hang=indent + 4)
 
 
 def _summary(screen: Screen, shown: list[Shown]) -> int:
@@ -325,7 +327,7 @@ def _summary(screen: Screen, shown: list[Shown]) -> int:
         ((each.name, HEAD), (f"{each.mark} {each.verdict}", each.style), str(each.requests), f"{each.tokens:,}", _dollars(each.price))
         for each in shown
     ]
-    screen.table(("", "verdict", "requests", "tokens", "price"), [[screen.text(c) for c in row] for row in rows])
+    screen.table(("", "verdict", "requests", "tokens", "price"), [[screen.text(c) for c in row] for row in rows], right=(2, 3, 4))
     screen.line()
     pictures = [picture for each in shown for picture in each.pictures]
     screen.line(("pictures  ", DIM), *_between(str(picture) for picture in pictures), indent=2, hang=12)

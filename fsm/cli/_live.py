@@ -39,6 +39,10 @@ class Narrator:
         style = style_of(kind) or DIM
         self.screen.entry(self.screen.text(" " * (_NUMBER + 1), (who, style)), *parts, column=self.column)
 
+    def detail(self, key: str, words: str) -> None:
+        """More about the fact above, under a word."""
+        self.screen.entry(self.screen.text(" " * self.column, (key, DIM)), words, column=self.column + 9)
+
     def move(self, move: Move) -> None:
         """An arrow that was taken: standard rows are lighter than the workflow's own."""
         source, dest = self._style(move.source), self._style(move.dest)

@@ -6,14 +6,20 @@ Both are ordinary programs around `client.messages.create`; nothing in them know
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fsm import Claude, Final, Tools, Workflow
 
 MODEL = "claude-sonnet-5"
+Bill = list[Any]
+"""The `usage` of each reply."""
+
 NUMBER = {"type": "object", "properties": {"number": {"type": "string"}}, "required": ["number"]}
 FIND = {"name": "find_order", "description": "Look an order up by its number.", "input_schema": NUMBER}
 TRACK = {"name": "track_parcel", "description": "Say where the parcel of an order is.", "input_schema": NUMBER}
+WITH_FIND: Mapping[str, Any] = {"model": MODEL, "max_tokens": 1024, "tools": [FIND]}
+WITH_TRACK: Mapping[str, Any] = {"model": MODEL, "max_tokens": 1024, "tools": [TRACK]}
 
 
 def find_order(number: str) -> str:
@@ -26,27 +32,30 @@ def track_parcel(number: str) -> str:
     return f"Parcel {number}: no news yet, ask again later."
 
 
-def forgets_the_result(client: Any, question: str, spent: list[Any]) -> Any:
-    """Runs the tool and prints what it gave, but never sends it back."""
+# The lines below are shown in a terminal of 80 columns: they have 72.
+
+
+def forgets_the_result(client: Any, question: str, bill: Bill) -> Any:
+    """Run the tool and print what it gives, but never send it back."""
     messages: list[Any] = [{"role": "user", "content": question}]
     while True:
-        reply = client.messages.create(model=MODEL, max_tokens=1024, tools=[FIND], messages=messages)
-        spent.append(reply.usage)
+        reply = client.messages.create(messages=messages, **WITH_FIND)
+        bill.append(reply.usage)
         messages.append({"role": "assistant", "content": reply.content})
         if reply.stop_reason != "tool_use":
             return reply
         for block in reply.content:
             if block.type == "tool_use":
                 result = find_order(**block.input)
-                print(f"find_order({block.input['number']}) gave: {result}")  # <- and that is all that happens to it
+                print("the tool:", result)  # <- and Claude never sees it
 
 
-def never_gives_up(client: Any, question: str, spent: list[Any]) -> Any:
-    """Answers every call correctly, for as long as the model keeps calling."""
+def never_gives_up(client: Any, question: str, bill: Bill) -> Any:
+    """Answer every call, for as long as the model keeps calling."""
     messages: list[Any] = [{"role": "user", "content": question}]
-    while True:  # <- no limit, and nobody looks whether anything changes
-        reply = client.messages.create(model=MODEL, max_tokens=1024, tools=[TRACK], messages=messages)
-        spent.append(reply.usage)
+    while True:  # <- no limit, and nobody looks for progress
+        reply = client.messages.create(messages=messages, **WITH_TRACK)
+        bill.append(reply.usage)
         messages.append({"role": "assistant", "content": reply.content})
         if reply.stop_reason != "tool_use":
             return reply
@@ -54,8 +63,9 @@ def never_gives_up(client: Any, question: str, spent: list[Any]) -> Any:
         for block in reply.content:
             if block.type == "tool_use":
                 result = track_parcel(**block.input)
-                print(f"track_parcel({block.input['number']}) gave: {result}")
-                results.append({"type": "tool_result", "tool_use_id": block.id, "content": result})
+                print("the tool:", result)
+                answer = {"type": "tool_result", "tool_use_id": block.id}
+                results.append({**answer, "content": result})
         messages.append({"role": "user", "content": results})
 
 

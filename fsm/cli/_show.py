@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from fsm._terminal import clean
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.text import Text
 
-Part = str | tuple[str, str]
-"""A piece of a line: text, or text and a style."""
+Part: TypeAlias = "str | tuple[str, str] | Text"
+"""A piece of a line: text, text and a style, or a text that is clean already."""
 
 GUTTER = "  "
 _UNBOUNDED = 100_000  # columns: a file or a pipe has no edge to break lines at
@@ -39,7 +39,7 @@ STYLES = {
     "Final": "green",
     "Failed": "red",
 }
-DIM, GOOD, BAD, WARN, HEAD = "bright_black", "bold green", "bold red", "bold yellow", "bold"
+DIM, GOOD, BAD, WARN, HEAD = "dim", "bold green", "bold red", "bold yellow", "bold"
 
 
 class Screen:
@@ -61,34 +61,26 @@ class Screen:
 
     def line(self, *parts: Part, indent: int = 0, hang: int | None = None) -> None:
         """One line; where it is too long for the terminal it is broken at words and goes on at column `hang`."""
-        text = self.text(*parts)
-        before, after = " " * indent, " " * (indent if hang is None else hang)
-        if not text.plain:
-            self._print("")
-            return
-        first = True
-        for piece in text.split("\n", allow_blank=True):
-            for row in piece.wrap(self.console, max(self.width - len(after), 20)) or [piece]:
-                row.rstrip()
-                self._print(self.text(before if first else after) + row)
-                first = False
-
-    def entry(self, label: Text, *parts: Part, column: int) -> None:
-        """A label, and at `column` a text, which stays there where it is broken."""
-        text = self.text(*parts)
-        head = label.copy()
-        head.pad_right(max(column - head.cell_len, 1))
-        gap = " " * column
-        rows = [
-            row
-            for piece in text.split("\n", allow_blank=True)
-            for row in (piece.wrap(self.console, max(self.width - column, 20)) or [piece])
-        ]
+        after = indent if hang is None else hang
+        rows = self._rows(self.text(*parts), after)
         for number, row in enumerate(rows):
-            row.rstrip()
-            line = (head if number == 0 else self.text(gap)) + row
-            line.rstrip()
-            self._print(line)
+            self._print(self.text(" " * (after if number else indent)), row)
+
+    def entry(self, label: Text, *parts: Part, column: int, hang: int = 0) -> None:
+        """A label, and at `column` a text; where it is broken it goes on there, or `hang` columns further right."""
+        head = label.copy()
+        head.pad_right(column - head.cell_len if head.cell_len <= column else 1)
+        text = self.text(*parts)
+        rows = self._rows(text, column if text.cell_len <= self.width - column else column + hang)
+        for number, row in enumerate(rows):
+            self._print(self.text(" " * (column + hang)) if number else head, row)
+
+    def _rows(self, text: Text, column: int) -> list[Text]:
+        width = max(self.width - column, 20)
+        rows = []
+        for piece in text.split("\n", allow_blank=True):
+            rows += piece.wrap(self.console, width) or [piece]
+        return rows
 
     def text(self, *parts: Part) -> Text:
         """Pieces as one text, cleaned of everything that a terminal would act upon."""
@@ -96,8 +88,11 @@ class Screen:
 
         made = Text()
         for part in parts:
-            words, style = part if isinstance(part, tuple) else (part, "")
-            made.append(self._fit(clean(words)), style=style)
+            if isinstance(part, Text):
+                made.append_text(part)
+            else:
+                words, style = part if isinstance(part, tuple) else (part, "")
+                made.append(self._fit(clean(words)), style=style)
         return made
 
     def _fit(self, words: str) -> str:
@@ -112,13 +107,27 @@ class Screen:
         self._print(text)
         self.line()
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]], *, style: str = "") -> None:
-        """Columns without lines; cells are strings or texts. On a terminal long cells are broken."""
+    def table(
+        self,
+        head: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        *,
+        style: str = "",
+        widest: int | None = None,
+        right: Sequence[int] = (),
+    ) -> None:
+        """Columns without lines; cells are strings or texts.
+
+        Params: `widest` is where cells are broken (on a terminal they are broken to fit it), `right` holds the columns
+        that are aligned right.
+        """
         from rich.table import Table
 
         table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM, style=style, pad_edge=False)
         for number, name in enumerate(head):
-            table.add_column(name, overflow="fold", no_wrap=not self.is_terminal or number == 0)
+            justify: Any = "right" if number in right else "left"
+            is_whole = widest is None and not self.is_terminal
+            table.add_column(name, overflow="fold", no_wrap=is_whole, max_width=widest, justify=justify)
         for row in rows:
             table.add_row(*(self.text(cell) if isinstance(cell, str) else cell for cell in row), style=style)
         self._table(table)
@@ -130,8 +139,10 @@ class Screen:
         for row in got.get().splitlines():
             self._write(GUTTER + row.rstrip() + "\n")
 
-    def _print(self, text: Text | str) -> None:
-        self.console.print(text, soft_wrap=True)
+    def _print(self, *parts: Text) -> None:
+        line = self.text(*parts)
+        line.rstrip()
+        self.console.print(line, soft_wrap=True)
 
     def _write(self, text: str) -> None:
         self.console.file.write(text)

@@ -132,7 +132,7 @@ def _draw_box(parent: ET.Element, box: Box, middle: Point, size: Size) -> None:
         at -= pill_width(finding)
         pill(group, (at, top), finding, RED)
     if box.current:
-        pill(group, (x - pill_width("here") / 2, top - 6), "here", BLUE)
+        pill(group, (x - pill_width("here") / 2, y + size[1] / 2 + 6), "here", BLUE)
 
 
 def _draw_start(parent: ET.Element, middle: Point, route: Route) -> None:

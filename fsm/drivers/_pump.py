@@ -8,16 +8,19 @@ differ only in how they perform it, so they cannot drift apart.
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
 
-from fsm._actions import Action, AskHuman, Finish, OpenCall, Question
+from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools
 from fsm._conversation import Conversation
-from fsm._errors import RunError
-from fsm._events import Answered, Decision, Event
+from fsm._effects import as_blocks
+from fsm._errors import DeclarationError, RunError
+from fsm._events import Answered, Decision, Event, Parked, ToolEnd, ToolsEnded
 from fsm._records import Move, Record
 from fsm._toolspec import Context
 from fsm.journal import Store
@@ -58,7 +61,14 @@ class Session:
     stream: bool = False
     on_move: Callable[[Move], Any] | None = None
     on_delta: Callable[[Any], Any] | None = None
+    owns_client: bool = False
     moves: int = 0
+    durable: int = 0
+    """How many records the journal holds for certain."""
+    entered: set[str] = field(factory=set, init=False)
+    """Ids of the calls, and the `Code` state, whose function was entered since it began in the records."""
+    owed: list[Any] = field(factory=list, init=False)
+    """What an async `on_move` still has to be awaited for."""
     _client: Any = field(default=None, init=False)
 
     @property
@@ -69,6 +79,11 @@ class Session:
             self._client = client if client.max_retries == 0 else client.with_options(max_retries=0)
         return self._client
 
+    def own_client(self) -> Any:
+        """The client that was made for this run, to be closed with it; None where one was given, or none was needed."""
+        made, self._client = (self._client, None) if self.owns_client else (None, self._client)
+        return made
+
     def context(self, call_id: str | None) -> Context[Any]:
         """What a tool or a function gets besides its input."""
         return Context(self.deps, self.run_id, self.tags, call_id)
@@ -77,6 +92,7 @@ class Session:
         """Take an event in: decide, record, then say what to do."""
         records, actions = self.conversation.feed(event)
         self.store.append(self.run_id, records)
+        self.durable += len(records)
         return Turn(tuple(self._observed(records)), actions[0] if actions else None)
 
     def _observed(self, records: Sequence[Record]) -> list[Move]:
@@ -87,11 +103,38 @@ class Session:
                 moves.append(move_of(record, self.moves))
         for move in moves:
             if log.isEnabledFor(logging.INFO):
-                tags = "".join(f" {k}={v}" for k, v in self.tags.items())
-                log.info("run=%s %s request_id=%s%s", self.run_id, move, move.request_id, tags)
+                tags = "".join(f" {one_line(k)}={one_line(v)}" for k, v in self.tags.items())
+                log.info("run=%s %s request_id=%s%s", one_line(self.run_id), move, move.request_id, tags)
             if self.on_move is not None:
-                self.on_move(move)
+                given = self.on_move(move)
+                if inspect.isawaitable(given):
+                    self.owed.append(given)
         return moves
+
+    def park(self, ends: Sequence[ToolEnd] = ()) -> None:
+        """Stand still as `interrupted`, wherever the drive was; `ends` are of calls that had ended by then.
+
+        What had begun in the records only is said to be untouched, so that it begins anew; the outcome of the rest is
+        unknown.
+        """
+        if self.conversation.run.seq != self.durable:  # interrupted between deciding and recording: the journal counts
+            fresh = Conversation(self.conversation.plan, self.conversation.heads)
+            fresh.fold(self.store.read(self.run_id))
+            self.conversation, self.durable = fresh, fresh.run.seq
+        run = self.conversation.run
+        kept = tuple(end for end in ends if end.call_id in run.open and run.open[end.call_id].end is None)
+        if kept and not self.conversation.finished:
+            self.commit(ToolsEnded(self.clock(), kept))
+        if not self.conversation.finished and self.conversation.run.parked is None:
+            self.commit(Parked(self.clock(), "interrupted", untouched=self._untouched()))
+
+    def _untouched(self) -> tuple[str, ...]:
+        for action in self.conversation.pending():
+            if isinstance(action, RunTools):
+                return tuple(call.id for call in action.calls if call.id not in self.entered)
+            if isinstance(action, RunCode):
+                return (action.state,) if action.state not in self.entered else ()
+        return ()
 
     def pump(self, first: Sequence[Event]) -> Generator[Turn, Event, None]:
         """Feed the first events, then whatever the driver sends in, until the run ends or is parked."""
@@ -117,10 +160,7 @@ class Session:
 def answer_event(at: float, question: Question, given: Any, toolbox: Toolbox) -> Answered:
     """A person's answer as an event: text or blocks for words, decisions by call id for an approval."""
     if question.kind == "words":
-        if not isinstance(given, (str, list)) or not given:
-            msg = f"state '{question.state}' is answered with text or content blocks, not {given!r}"
-            raise RunError(msg)
-        return Answered(at, said=given)
+        return Answered(at, said=_words(question, given))
     if isinstance(given, Decision):
         given = {call.id: given for call in question.calls}
     if not isinstance(given, Mapping) or not all(isinstance(d, Decision) for d in given.values()):
@@ -136,13 +176,34 @@ def answer_event(at: float, question: Question, given: Any, toolbox: Toolbox) ->
     return Answered(at, decisions=dict(given))
 
 
+def _words(question: Question, given: Any) -> Any:
+    try:
+        blocks = as_blocks(given.strip() if isinstance(given, str) else given)
+        json.dumps(blocks, ensure_ascii=False, allow_nan=False).encode()  # R26
+    except (DeclarationError, TypeError, ValueError, RecursionError):
+        msg = f"state '{question.state}' is answered with text or content blocks, not {given!r}"
+        raise RunError(msg) from None
+    return given if isinstance(given, str) else blocks
+
+
 def _check_edit(call: OpenCall, decision: Decision, toolbox: Toolbox) -> None:
     if call.spec is None:
         return
-    problem = toolbox.of(call.spec).problem(dict(decision.input or {}))
+    given = dict(decision.input or {})
+    try:
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+        problem = toolbox.of(call.spec).problem(given)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = f"it is not JSON: {error}"
     if problem is not None:
         msg = f"the edited input does not fit the schema of '{call.name}': {problem}"
         raise RunError(msg)
+
+
+def one_line(value: object) -> str:
+    """A tag as it stands in a line of the log: quoted where it would break the line, or pretend to be another."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
 def move_of(record: Record, seq: int) -> Move:

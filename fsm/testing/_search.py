@@ -12,10 +12,9 @@ looked at. Three kinds of search take turns until nothing new is found:
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
 
-from fsm._alphabet import ALPHABET, Group
 from fsm._fold import RunState, family
 from fsm._graph import Edge
 from fsm.testing._steps import Step, Steps
@@ -29,6 +28,8 @@ MOST_TRIED = 400
 
 MOST_TURNS = 6
 """The largest `Limits(turns=)` tried for rows that `over_limit` leads to."""
+
+_CHANCES = 2  # searches for one row that find nothing
 
 _LENGTHENING = frozenset({"max_tokens", "pause_turn"})  # they make a state send again without ending its turn
 
@@ -45,6 +46,16 @@ def nothing_wrong(node: Node, step: Step) -> bool:
     """Only what happens in a run in which nothing goes wrong."""
     del node
     return step.is_proper
+
+
+def or_parks(node: Node, step: Step) -> bool:
+    """The same, and a person may stay away."""
+    return nothing_wrong(node, step) or step.kind == "park"
+
+
+def is_over(node: Node) -> bool:
+    """Whether the run ended or is parked."""
+    return node.is_over
 
 
 def situation(run: RunState) -> Hashable:
@@ -88,19 +99,31 @@ class Search:
         return [edge for edge in self.graph.edges if edge.key not in self.found]
 
     def _uses_turns(self, node: Node, step: Step) -> bool:
-        return step.is_proper or step.event in _LENGTHENING or any(
-            edge.event == step.event and edge.key not in self.found for edge in self.graph.outgoing(node.run.state)
-        )
+        """What makes turns: proper steps, replies that are continued, and what the workflow has rows of its own for."""
+        rows = self.graph.row(node.run.state, step.event)
+        return step.is_proper or step.event in _LENGTHENING or any(not row.implied for row in rows)
 
     def _spread(self, start: Node, allowed: Filter) -> None:
         seen: set[Hashable] = set()
+        given_up: Counter[Key] = Counter()
         self._note(start)
         todo = deque([start])
         while todo:
             self._breadth_first(todo, seen, allowed)
             for edge in self.missing():
-                if edge.source in self.entered and (node := self._toward(edge)) is not None:
-                    todo.append(node)
+                if given_up[edge.key] < _CHANCES and self._may_happen(edge, start):
+                    node = self._toward(edge)
+                    given_up[edge.key] += node is None
+                    todo.extend([node] if node is not None else [])
+
+    def _may_happen(self, edge: Edge, start: Node) -> bool:
+        """Whether a search for this row can find anything."""
+        if edge.source not in self.entered:
+            return False
+        if edge.event == "over_limit":
+            return bool(start.limits)
+        is_claude = self.graph.by_name[edge.source].kind == "Claude"
+        return not is_claude or edge.event in self.steps.events(edge.source)
 
     def _breadth_first(self, todo: deque[Node], seen: set[Hashable], allowed: Filter) -> None:
         while todo and len(seen) < MOST_SITUATIONS:
@@ -113,8 +136,8 @@ class Search:
             todo.extend(self._onward(node, allowed))
         todo.clear()
 
-    def _onward(self, node: Node, allowed: Filter) -> Iterable[Node]:
-        """The nodes behind one step more; what they cover is noted."""
+    def _onward(self, node: Node, allowed: Filter, *, note: bool = True) -> Iterator[Node]:
+        """The nodes behind one step more; the rows that they cover are noted."""
         for step in self.steps.of(node.action):
             if not allowed(node, step):
                 continue
@@ -123,7 +146,8 @@ class Search:
             except StepFailed as failed:
                 self.problems.setdefault(node.run.state, str(failed))
                 continue
-            self._note(after)
+            if note:
+                self._note(after)
             yield after
 
     def _note(self, node: Node) -> None:
@@ -144,8 +168,7 @@ class Search:
             here = node.run.state == edge.source
             return node.run.state in back and (step.is_proper or not here or step.event == edge.event)
 
-        is_limit = ALPHABET[edge.event].group is Group.LOOP if edge.event in ALPHABET else False
-        for allowed in (wanders,) if is_limit else (repeats, wanders):
+        for allowed in (wanders,) if edge.event == "over_limit" else (repeats, wanders):
             if (node := self._count_up(edge, allowed)) is not None:
                 return node
         return None
@@ -188,42 +211,31 @@ class Search:
         if node.is_over:
             return node
         return (
-            self.to_success(node)
-            or self._first(node, lambda n: n.is_over, lambda n, s: s.is_proper or s.kind == "park")
-            or self._first(node, lambda n: n.is_over, anything)
+            self.first_of(node, self.is_success, nothing_wrong)
+            or self.first_of(node, is_over, or_parks)
+            or self.first_of(node, is_over, anything)
             or node
         )
-
-    def to_success(self, node: Node) -> Node | None:
-        """The nearest successful end that can be reached with nothing going wrong."""
-        return self._first(node, self.is_success, nothing_wrong)
 
     def is_success(self, node: Node) -> bool:
         """Whether the run ended in a final state that counts as success."""
         state = self.graph.by_name[node.run.state]
         return node.run.closed is not None and state.ok and not state.is_exit
 
-    def _first(self, start: Node, wanted: Callable[[Node], bool], allowed: Filter) -> Node | None:
+    def first_of(
+        self, start: Node, wanted: Callable[[Node], bool], allowed: Filter, *, within: int = MOST_TRIED
+    ) -> Node | None:
+        """Breadth first, at most `within` steps, to the first node that is wanted. Rounds count: loops end."""
         if wanted(start):
             return start
-        return self.first_of(start, lambda node: wanted(node), allowed)
-
-    def first_of(self, start: Node, wanted: Callable[[Node], bool], allowed: Filter) -> Node | None:
-        """Breadth first from a node to the first one that is wanted. Rounds count, so that loops come to an end."""
         todo = deque([start])
         seen: set[Hashable] = set()
         while todo and len(seen) < MOST_TRIED:
-            node = todo.popleft()
-            for after in self._onward(node, allowed):
+            for after in self._onward(todo.popleft(), allowed, note=False):
                 if wanted(after):
                     return after
                 key = (situation(after.run), tuple(sorted(after.run.rounds.items())))
-                if not after.is_over and key not in seen:
+                if not after.is_over and key not in seen and after.depth < start.depth + within:
                     seen.add(key)
                     todo.append(after)
         return None
-
-
-def counted_rounds(run: RunState) -> Mapping[Key, int]:
-    """How often each row was taken."""
-    return run.rounds

@@ -1,4 +1,4 @@
-"""What the outside world can do next: every reply, answer and outcome that is worth a try where a conversation waits."""
+"""What the outside world can do next: every reply, answer and outcome that is worth a try where a run waits."""
 
 from __future__ import annotations
 
@@ -72,12 +72,16 @@ class Hints:
     outputs: tuple[tuple[tuple[str, ...], Any], ...] = ()
     said: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ()
-    tools: tuple[frozenset[str], ...] = ()
+    tools: tuple[str, ...] = ()
     values: tuple[tuple[str, Any], ...] = ()
 
 
-_OUTPUT, _SAID = type(output("a", 0).holds), type(said_is("a").holds)
-_MATCHED, _CALLS, _VALUE = type(matched("a").holds), type(calls("a").holds), type(value_is("a", 0).holds)
+# The classes of the built-in predicates, which are private to their file.
+_OUTPUT: Any = type(output("a", 0).holds)
+_SAID: Any = type(said_is("a").holds)
+_MATCHED: Any = type(matched("a").holds)
+_CALLS: Any = type(calls("a").holds)
+_VALUE: Any = type(value_is("a", 0).holds)
 
 
 def hints_of(graph: Graph) -> Hints:
@@ -87,7 +91,7 @@ def hints_of(graph: Graph) -> Hints:
         outputs=tuple((p.path, p.value) for p in found if isinstance(p, _OUTPUT)),
         said=tuple(dict.fromkeys(p.text for p in found if isinstance(p, _SAID))),
         sequences=tuple(dict.fromkeys(p.sequence for p in found if isinstance(p, _MATCHED))),
-        tools=tuple(p.tools for p in found if isinstance(p, _CALLS)),
+        tools=tuple(dict.fromkeys(name for p in found if isinstance(p, _CALLS) for name in sorted(p.tools))),
         values=tuple((p.state, p.value) for p in found if isinstance(p, _VALUE)),
     )
 
@@ -160,20 +164,19 @@ class Steps:
 
     def _turns(self, name: str, state: Claude) -> Iterator[Step]:
         """Replies that end as they should: an answer, or calls."""
-        if state.output is None:
-            yield _reply("end_turn", replies.text(f"This is the answer in '{name}'."))
-        else:
-            for value in samples(state.output, self._hints.outputs):
-                yield _reply("end_turn", replies.text(json.dumps(value, ensure_ascii=False)))
-        for sequence in dict.fromkeys([*state.params.get("stop_sequences", ()), *self._hints.sequences]) or ("STOP",):
-            yield _reply("stop_sequence", replies.stop_sequence("An answer up to here.", sequence=sequence))
+        texts = [f"This is the answer in '{name}'."]
+        if state.output is not None:
+            texts = [json.dumps(value, ensure_ascii=False) for value in samples(state.output, self._hints.outputs)]
+        sequences = dict.fromkeys([*state.params.get("stop_sequences", ()), *self._hints.sequences]) or ("STOP",)
+        for text in texts:
+            yield _reply("end_turn", replies.text(text))
+        for text in texts:
+            for sequence in sequences:
+                yield _reply("stop_sequence", replies.stop_sequence(text, sequence=sequence))
         yield from self._calls(state)
 
     def _calls(self, state: Claude) -> Iterator[Step]:
-        if not state.client_tools:
-            yield _reply("tool_use", replies.tool_use("no_such_tool", {}))
-            return
-        plain = {}
+        plain: dict[str, Any] = {}
         for spec in state.client_tools:
             schema = Schema(self._toolbox.of(spec).definition.get("input_schema") or {"type": "object"})
             found = samples(schema)[: _FEW if callable(spec.needs_approval) else 1] or [{}]
@@ -182,6 +185,9 @@ class Steps:
                 yield _reply("tool_use", replies.tool_use(spec.name, given))
         if len(plain) > 1:
             yield _reply("tool_use", replies.tool_uses(*plain.items()))
+        unheard = [name for name in self._hints.tools if name not in plain]
+        for name in unheard or ([] if plain else ["no_such_tool"]):
+            yield evolve(_reply("tool_use", replies.tool_use(name, {})), is_proper=False)
 
     def _answers(self, question: Question) -> Iterator[Step]:
         if question.kind == "words":

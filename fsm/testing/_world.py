@@ -144,8 +144,9 @@ class World:
         if step.kind == "code" and isinstance(action, RunCode):
             error = None if step.outcome is not None else "RuntimeError: scripted"
             return CodeEnded(now, step.outcome, step.value, error=error)
-        plain: dict[str, type[Any]] = {"park": Parked, "cancel": Cancelled, "crash": Resumed, "expire": TimePassed}
-        return Parked(now, "waiting_person") if step.kind == "park" else plain[step.kind](now)
+        if step.kind == "park":
+            return Parked(now, "waiting_person")
+        return {"cancel": Cancelled, "crash": Resumed, "expire": TimePassed}[step.kind](now)
 
 
 def started(workflow: WorkflowType, text: str, limits: Mapping[str, float], heads: Heads) -> Started:
@@ -180,7 +181,7 @@ def _sent(action: SendRequest, reply: Reply, now: float, *, seed: int) -> Replie
     headers = {"x-api-key": "test-key", "anthropic-version": "2023-06-01", "content-type": "application/json"}
     if action.betas:
         headers["anthropic-beta"] = ",".join(action.betas)
-    answer = emulator.answer("POST", "/v1/messages", headers, action.body)
+    answer = emulator.answer("POST", "/v1/messages", headers, action.body())
     if emulator.unconsumed:
         msg = f"the API would refuse the request: {emulator.requests[-1].error}"
         raise StepFailed(msg)

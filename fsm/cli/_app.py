@@ -1,0 +1,121 @@
+"""The commands with their options, and what happens when one fails: one line with the remedy, exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.exceptions
+
+from fsm._errors import FsmError, WorkflowError
+from fsm._version import __version__
+
+from ._audit import audit
+from ._check import check
+from ._demo import demo
+from ._diagram import diagram
+from ._emulator import emulator
+from ._run import run as run_command
+
+USAGE, INTERRUPTED = 2, 130
+_BROKEN_PIPE = 1
+
+app = typer.Typer(
+    name="fsm",
+    help="Your Claude loop is a state machine. Declare it, see it, test it.",
+    epilog="A workflow is named as file.py:Class or module:Class; without a class where there is only one. "
+    "Exit codes: 0 done, 1 something is wrong with what was looked at, 2 the command could not be done, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        typer.echo(f"fsm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - taken out of the arguments in `run`, so that it may stand anywhere
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(short_help="See it work: no key, no network.")(demo)
+app.command(short_help="Check a workflow, or print its rows.")(check)
+app.command(short_help="Draw workflows.")(diagram)
+app.command("run", short_help="Run a workflow, or chat with it.")(run_command)
+app.command(short_help="Audit recorded exchanges.")(audit)
+app.command(short_help="Serve the Messages API, emulated.")(emulator)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; errors are printed to stderr as one line."""
+    given, debug = list(arguments), False
+    end = given.index("--") if "--" in given else len(given)
+    if "--debug" in given[:end]:
+        debug = True
+        given = [word for number, word in enumerate(given) if word != "--debug" or number > end]
+    try:
+        code = app(given, prog_name="fsm", standalone_mode=False)
+    except typer.exceptions.TyperException as error:  # a wrong option or argument
+        if not given:  # `fsm` alone: the message is the help
+            typer.echo(error.format_message())
+            return USAGE
+        return _failed(_usage(error), debug=False)
+    except (FsmError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            return _pipe_closed()
+        return _failed(_words(error), debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("fsm: interrupted", file=sys.stderr)  # noqa: T201 - the terminal is where a command answers
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a fault of ours is one line, too
+        return _failed(f"this is a fault in fsm, please report it: {type(error).__name__}: {error}", debug=debug)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: typer.exceptions.TyperException) -> str:
+    """What is wrong with the options, and where they are explained."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "fsm"
+    words = error.format_message()
+    return f"{words}{'' if words.endswith(('.', '?', '!')) else '.'} See: {command} --help"
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, WorkflowError):
+        return f"{error}\nCorrect what the findings say; `fsm check --draw` shows them in the picture."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _failed(words: str, *, debug: bool) -> int:
+    from fsm._terminal import clean
+
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"fsm: {clean(words)}", file=sys.stderr)  # noqa: T201 - as above
+    return USAGE
+
+
+def _pipe_closed() -> int:
+    # `fsm check … | head`: the reader has gone, and Python must not complain about it at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE

@@ -1,0 +1,171 @@
+"""`fsm check`: what the checks find in a workflow, or its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._errors import CommandError
+from ._load import load_workflows
+from ._pictures import format_of, write_text
+from ._show import BAD, DIM, GOOD, HEAD, WARN, Screen, style_of
+
+if TYPE_CHECKING:
+    from fsm import Workflow
+    from fsm._check import Finding
+    from fsm._graph import Edge, Graph
+
+
+def check(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET...", help="file.py:Class or module:Class", show_default=False)
+    ] = None,
+    sdk: Annotated[
+        bool, typer.Option("--sdk", help="Compare the alphabet with the installed anthropic SDK, too (W13).")
+    ] = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option("--draw", metavar="FILE", help="Draw it with its findings in red (.svg, .dot, .mmd or .md)."),
+    ] = None,
+) -> int:
+    """Print every finding on a workflow, or its rows and the standard rows that are implied.
+
+    Exits with 1 where there are errors; warnings do not count.
+    """
+    screen = Screen()
+    if not targets and not sdk:
+        raise CommandError("nothing to check: name a workflow as file.py:Class or module:Class, or give --sdk")
+    if sdk:
+        screen.busy("loading the SDK …")
+    gaps = _gaps() if sdk else ()
+    screen.stop()
+    if sdk:
+        _show_gaps(screen, gaps)
+    workflows = [workflow for target in targets or () for workflow in load_workflows(target)]
+    if draw is not None and len(workflows) != 1:
+        raise CommandError(f"--draw draws one workflow, {len(workflows)} are named: run it once for each")
+    wrong = bool(gaps)
+    for number, workflow in enumerate(workflows):
+        if number or sdk:
+            screen.line()
+        findings = workflow.check()
+        wrong |= any(finding.is_error for finding in findings)
+        show_findings(screen, workflow, findings)
+        if not any(finding.is_error for finding in findings):
+            show_rows(screen, workflow.graph)
+        if draw is not None:
+            from fsm.diagram import render
+
+            text = render(workflow.graph, format_of(draw), findings=findings)  # type: ignore[arg-type]  # it is one of them
+            screen.line()
+            screen.line("drawn: ", str(write_text(draw, text)), indent=2)
+    return 1 if wrong else 0
+
+
+def _gaps() -> Sequence[str]:
+    from fsm import _sdk
+
+    return _sdk.alphabet_gaps()
+
+
+def _show_gaps(screen: Screen, gaps: Sequence[str]) -> None:
+    from importlib.metadata import version
+
+    name = f"anthropic {version('anthropic')}"
+    if not gaps:
+        screen.line(("✓ ", GOOD), f"W13 alphabet: every stop reason and error type of {name} is known")
+        return
+    screen.line(("✗ ", BAD), f"W13 alphabet: {name} knows what this fsm does not; they arrive as unknown_stop or by status")
+    for gap in gaps:
+        screen.line(gap, indent=4)
+    screen.line(("→ ", DIM), "Update claude-fsm, or pin anthropic to a version that it was tested with.", indent=4)
+
+
+def show_findings(screen: Screen, workflow: type[Workflow], findings: Sequence[Finding]) -> None:
+    """The head line and every finding: what, where, what to do."""
+    errors = sum(finding.is_error for finding in findings)
+    warnings = len(findings) - errors
+    counts = ", ".join(_count(n, word) for n, word in ((errors, "error"), (warnings, "warning")) if n)
+    if errors:
+        screen.line(("✗ ", BAD), (workflow.name, HEAD), f" is refused: {counts}", hang=2)
+    else:
+        own = [edge for edge in workflow.graph.edges if not edge.implied]
+        more = f", {counts}" if counts else ""
+        size = f"{_count(len(workflow.states), 'state')}, {_count(len(own), 'row')} of its own{more}"
+        screen.line(("✓ ", GOOD), (workflow.name, HEAD), f" is ok: {size}", hang=2)
+    for finding in findings:
+        screen.line()
+        style = BAD if finding.is_error else WARN
+        column = 17
+        label = screen.text("  ", (f"{finding.id:<4}", style), (finding.title, style))
+        screen.entry(label, finding.problem, column=column)
+        for mark, words in (("", finding.where), ("", _path(finding)), ("→ ", finding.remedy)):
+            if words:
+                screen.entry(screen.text(" " * column, (mark, style)), (words, "" if mark else DIM), column=column + len(mark))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def _path(finding: Finding) -> str:
+    return f"on the path {' → '.join(finding.path)}" if finding.path else ""
+
+
+# ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_HEAD = ("state", "event", "guard", "effects", "next")
+
+
+def show_rows(screen: Screen, graph: Graph) -> None:
+    """The workflow's own rows; below, lighter, the standard rows, those that are alike as one."""
+    own = [edge for edge in graph.edges if not edge.implied]
+    screen.line()
+    screen.table(_HEAD, [_cells(screen, graph, edge) for edge in own])
+    standard = list(_merged(graph))
+    if standard:
+        screen.line()
+        screen.line(("standard rows, for what the states do not mention:", DIM), indent=2)
+        screen.line()
+        screen.table(_HEAD, standard, style=DIM, widest=40)
+    elif graph.strict:
+        screen.line()
+        screen.line(("no standard rows: the workflow is strict", DIM), indent=2)
+
+
+def _cells(screen: Screen, graph: Graph, edge: Edge) -> list[Any]:
+    source, dest = graph.by_name[edge.source], graph.by_name[edge.dest]
+    first = edge.index == 0
+    return [
+        screen.text((source.name, style_of(source.kind))) if first else "",
+        screen.text((edge.event, HEAD)) if first else "",
+        _guard(edge),
+        ", ".join(map(str, edge.effects)),
+        screen.text((dest.name, style_of(dest.kind, ok=dest.ok))),
+    ]
+
+
+def _guard(edge: Edge) -> str:
+    return str(edge.guard) if edge.guard is not None else "else" if edge.index else ""
+
+
+def _merged(graph: Graph) -> Iterable[list[str]]:
+    """Implied rows, where those of several events and states with the same alternatives are one."""
+    rows: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for edge in graph.edges:
+        if edge.implied:
+            dest = "(same state)" if edge.dest == edge.source else edge.dest
+            cells = (_guard(edge), ", ".join(map(str, edge.effects)), dest)
+            rows.setdefault((edge.source, edge.event), []).append(cells)
+    events: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
+    for (source, event), cells_of in rows.items():
+        events.setdefault((source, tuple(cells_of)), []).append(event)
+    states: dict[tuple[tuple[str, ...], tuple[Any, ...]], list[str]] = {}
+    for (source, alternatives), named in events.items():
+        states.setdefault((tuple(named), alternatives), []).append(source)
+    for (named, alternatives), sources in states.items():
+        for number, cells in enumerate(alternatives):
+            yield ["", "", *cells] if number else [", ".join(sources), ", ".join(named), *cells]

@@ -1,0 +1,219 @@
+"""`fsm run`: a workflow on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fsm._terminal import clean, one_line
+
+from ._client import live_client
+from ._errors import CommandError
+from ._load import load_workflow
+from ._pictures import format_of, write_text
+from ._show import DIM, HEAD, Screen
+
+if TYPE_CHECKING:
+    from fsm import OpenCall, Question, Result, Workflow
+
+    from ._live import LiveJournal, Narrator
+
+OK, ENDED, PARKED, INTERRUPTED = 0, 1, 3, 130
+
+
+def run(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="file.py:Class or module:Class", show_default=False)],
+    given: Annotated[
+        str | None, typer.Argument(metavar="[INPUT]", help="What you say first; asked for, or read from a pipe.", show_default=False)
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Talk with a workflow that has a Human state; replies are streamed.")] = False,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="No key: play a generated path; replies, tools and people are stood in for.")
+    ] = False,
+    deps: Annotated[
+        str | None,
+        typer.Option(
+            "--deps",
+            metavar="NAME",
+            help="A value, or a function without arguments that makes it: NAME beside the workflow, or file.py:NAME. "
+            "Default: T() where the tools take Context[T].",
+        ),
+    ] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For tools, records and log lines; may be repeated.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE", help="Draw the path that it took.")] = None,
+) -> int:
+    """Run a workflow; every move is printed as it happens, approvals are asked for on the terminal.
+
+    Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked (a person or the API did not answer).
+    """
+    workflow = load_workflow(target)
+    _refuse_broken(workflow)
+    if draw is not None:
+        format_of(draw)
+    if chat and emulate:
+        raise CommandError("--emulate plays a path by itself, nobody can chat with it: give one of the two")
+    if chat and not any(node.kind == "Human" for node in workflow.graph.nodes):
+        raise CommandError(f"{workflow.name} has no Human state, so there is nobody to chat with: run it without --chat")
+    pairs = _tags(tags or [])
+    screen = Screen()
+    if emulate:
+        result = _emulated(screen, workflow, given)
+    else:
+        result = _driven(screen, workflow, given, target=target, chat=chat, deps=deps, tags=pairs)
+    return _end(screen, result, chat=chat, draw=draw)
+
+
+def _refuse_broken(workflow: type[Workflow]) -> None:
+    from fsm import WorkflowError
+
+    errors = [finding for finding in workflow.check() if finding.is_error]
+    if errors:
+        raise WorkflowError(workflow.name, errors)
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    pairs = {}
+    for tag in given:
+        key, equals, value = tag.partition("=")
+        if not (key and equals):
+            raise CommandError(f"--tag takes KEY=VALUE, not {tag!r}")
+        pairs[key] = value
+    return pairs
+
+
+# ── played ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _emulated(screen: Screen, workflow: type[Workflow], given: str | None) -> Result:
+    from fsm.testing.paths import INPUT, happy_path
+
+    from ._live import LiveJournal, Narrator
+
+    screen.busy("looking for a path …")
+    path = happy_path(workflow, input=given or INPUT)
+    try:
+        result = path.run(workflow)
+    except AssertionError as error:
+        raise CommandError(f"the emulated run left its path: {error}") from error
+    screen.stop()
+    screen.line((workflow.name, HEAD), (" · emulated: replies, tools and people are stood in for", DIM), indent=2)
+    screen.line()
+    LiveJournal(Narrator(screen, workflow.graph)).append(result.run_id, result.records)
+    return result
+
+
+# ── driven ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _driven(
+    screen: Screen,
+    workflow: type[Workflow],
+    given: str | None,
+    *,
+    target: str,
+    chat: bool,
+    deps: str | None,
+    tags: Mapping[str, str],
+) -> Result:
+    from fsm import run as run_workflow
+
+    from ._deps import deps_of
+    from ._live import LiveJournal, Narrator
+
+    value, shown = deps_of(workflow, deps)
+    screen.busy("loading the SDK …")
+    client = live_client(f"play it without one:  fsm run {target} --emulate")
+    screen.stop()
+    screen.line((workflow.name, HEAD), (f" · deps: {shown}" if shown else "", DIM), indent=2)
+    screen.line()
+    narrator = Narrator(screen, workflow.graph)
+    typed = sys.stdin.isatty() and screen.is_terminal
+    said = given if given is not None else _first_words(narrator, chat=chat)
+    journal = LiveJournal(narrator, streams=chat, quiet_input=typed and given is None)
+    with client:
+        return run_workflow(
+            workflow,
+            said,
+            deps=value,
+            client=client,
+            tags=tags,
+            journal=journal,
+            ask=_asker(narrator, workflow, journal),
+            stream=chat,
+            on_delta=journal.delta if chat else None,
+        )
+
+
+def _first_words(narrator: Narrator, *, chat: bool) -> str:
+    """What is said first: a line from the terminal, or all of a pipe (with --chat, its first line)."""
+    if not sys.stdin.isatty() and not chat:
+        words = sys.stdin.read().strip()
+    else:
+        words = _line(narrator) or ""
+    if not words:
+        raise CommandError("nothing was said: give INPUT as an argument, or pipe it in")
+    return words
+
+
+def _line(narrator: Narrator) -> str | None:
+    """The next line that a person types; empty ones are passed over. None at the end of input."""
+    typed = sys.stdin.isatty()
+    prompt = " " * 5 + f"{'you':{narrator.column - 5}}" if typed else ""
+    try:
+        while True:
+            if line := input(prompt).strip():
+                return line
+    except EOFError:
+        if typed:
+            narrator.screen.line()
+        return None
+
+
+def _asker(
+    narrator: Narrator, workflow: type[Workflow], journal: LiveJournal
+) -> Callable[[Question], Any]:
+    from fsm._terminal import ask
+
+    def check(call: OpenCall, new_input: Mapping[str, Any]) -> str | None:
+        return None if call.spec is None else workflow.toolbox.of(call.spec).problem(dict(new_input))
+
+    def asked(question: Question) -> Any:
+        narrator.screen.stop()
+        narrator.screen.console.file.flush()
+        if question.kind == "words":
+            line = _line(narrator)
+            if line is not None and not (sys.stdin.isatty() and narrator.screen.is_terminal):
+                narrator.fact("you", "Human", line)
+            return line
+        return ask(question, check=check)
+
+    del journal
+    return asked
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _end(screen: Screen, result: Result, *, chat: bool, draw: Path | None) -> int:
+    from ._live import show_result
+
+    show_result(screen, result)
+    if result.parked:
+        screen.line(("It was kept in memory only. A program that gives run() a journal can resume() it.", DIM), indent=4)
+    if draw is not None:
+        text = result.diagram(format_of(draw))
+        screen.line(("drawn: ", DIM), one_line(clean(write_text(draw, text))), indent=4)
+    if result.ok:
+        return OK
+    if result.verdict.reason == "interrupted":
+        return INTERRUPTED
+    if result.parked:
+        # Leaving a chat by Ctrl-D is how it ends.
+        return OK if chat and result.verdict.reason == "waiting_person" else PARKED
+    return ENDED
