@@ -67,11 +67,13 @@ def emulator(
     return 0
 
 
-_EXAMPLE = """\
+_EXAMPLE = r"""
 export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=any
-curl -s {url}/v1/messages -H 'x-api-key: any' -H 'anthropic-version: 2023-06-01' \
--H 'content-type: application/json' \
--d '{{"model": "claude-sonnet-5", "max_tokens": 100, "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
+curl -s {url}/v1/messages \
+  -H 'x-api-key: any' -H 'anthropic-version: 2023-06-01' \
+  -H 'content-type: application/json' -d '{{"model": "claude-sonnet-5",
+  "max_tokens": 100, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+""".strip()
 
 
 def _show(screen: Screen, request: RecordedRequest) -> None:
