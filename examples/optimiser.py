@@ -26,7 +26,7 @@ def draft(facts: Facts) -> str:
 
 def to_judge(facts: Facts) -> str:
     """What the judge reads."""
-    return f"The task:\n{facts.input}\n\nThe draft:\n{facts.text}"
+    return f"You are a strict editor. Good means fit to print.\n\nTask:\n{facts.input}\n\nDraft:\n{facts.text}"
 
 
 def feedback(facts: Facts) -> str:
@@ -39,13 +39,7 @@ class Optimiser(Workflow):
 
     drafting = Claude(model="claude-sonnet-5", max_tokens=4096)
     judging = Claude(
-        model="claude-opus-4-8",
-        max_tokens=1024,
-        system="You are a strict editor: good means fit to print.",
-        output=Grade,
-        history="judge",
-        fresh=True,
-        prompt=to_judge,
+        model="claude-opus-4-8", max_tokens=1024, output=Grade, history="judge", fresh=True, prompt=to_judge
     )
     done = Final()
 

@@ -27,7 +27,8 @@ from attrs import evolve
 from ._actions import Action, Question
 from ._alphabet import ALPHABET, Group
 from ._compile import Plan
-from ._errors import ConversationEnded, IllegalRequest, RunError
+from ._effects import as_blocks
+from ._errors import ConversationEnded, DeclarationError, IllegalRequest, RunError
 from ._events import (
     Answered,
     Cancelled,
@@ -44,6 +45,7 @@ from ._events import (
 from ._evidence import evidence_of
 from ._fold import OpenCallState, RunState, apply
 from ._heads import Heads
+from ._ledger import plain
 from ._reading import Reading, read
 from ._records import Record, Verdict
 from ._states import Claude, Code
@@ -110,18 +112,31 @@ class Conversation:
         """The histories for a new run (`after=`): open calls answered, a paused tail cut."""
         carried = {}
         for history, ledger in self._run.ledgers.items():
-            sealed = ledger.seal()
+            try:
+                sealed = ledger.seal()
+            except IllegalRequest:  # what waited to be said is why the run ended
+                sealed = ledger
             encoded = [raw.decode() for raw in sealed.encoded()]
-            if sealed.legality.open_calls:
+            if not sealed.may_speak:  # S7.2, R16: nothing could be said after it
+                _cut_newest_turn(encoded)
+            elif sealed.legality.open_calls:
                 blocks = [
                     {"type": "tool_result", "tool_use_id": i, "content": "Not run: the run ended.", "is_error": True}
                     for i in sealed.legality.open_calls
                 ]
                 encoded.append(json.dumps({"role": "user", "content": blocks}, ensure_ascii=False))
-            elif self._run.last_event == "pause_turn" and '"role":"assistant"' in encoded[-1][:20]:
-                encoded.pop()
             carried[history] = tuple(encoded)
         return carried
+
+
+def _cut_newest_turn(encoded: list[str]) -> None:
+    """Drop the newest turn of the model, paused replies before it included, and what follows it."""
+    roles = [json.loads(raw)["role"] for raw in encoded]
+    while roles and roles[-1] != "assistant":
+        roles.pop()
+    while roles and roles[-1] == "assistant":
+        roles.pop()
+    del encoded[len(roles) :]
 
 
 class _Intake(Step):
@@ -145,7 +160,7 @@ class _Intake(Step):
         if self.run.seq:
             msg = f"run '{self.run.run_id}' has begun already: a run is started once"
             raise RunError(msg)
-        data = {
+        given = {
             "workflow": self.graph.name,
             "run_id": event.run_id,
             "messages": list(event.messages),
@@ -155,6 +170,11 @@ class _Intake(Step):
             "carried": dict(event.carried),
             "limits": dict(event.limits),
         }
+        try:
+            data = plain(given)
+        except (TypeError, ValueError) as error:
+            msg = f"the input and the tags of a run are plain JSON that can be sent (R26): {error}"
+            raise RunError(msg) from error
         self.record("open", data)
         self.enter()
 
@@ -239,10 +259,12 @@ class _Intake(Step):
             self._unpark()
             self.move("expired", {"expires_at": expires})
         elif self.graph.by_name[run.state].kind == "Human":
-            if not event.said:
-                msg = "a Human state is answered with words: text or content blocks"
-                raise RunError(msg)
-            self.record("answer", {"said": event.said})
+            try:
+                blocks = as_blocks(event.said)
+            except DeclarationError as error:
+                msg = f"a Human state is answered with words: text or content blocks ({error})"
+                raise RunError(msg) from error
+            self.record("answer", {"said": event.said if isinstance(event.said, str) else blocks})
             self.move("said")
         else:
             self._decided(event)
@@ -253,7 +275,11 @@ class _Intake(Step):
         if not event.decisions or not set(event.decisions) <= known:
             msg = f"an Approval is answered with a decision per call id; undecided: {', '.join(sorted(known))}"
             raise RunError(msg)
-        data = {i: [d.verb, d.input, d.reason] for i, d in event.decisions.items()}
+        try:
+            data = plain({i: [d.verb, d.input, d.reason] for i, d in event.decisions.items()})
+        except (TypeError, ValueError) as error:
+            msg = f"an edited input and a reason are plain JSON (R26): {error}"
+            raise RunError(msg) from error
         self.record("answer", {"decisions": data})
         if self.undecided():
             self.ask(self.graph.by_name[self.run.state].state)  # type: ignore[arg-type] # _decided is for Approval
@@ -351,9 +377,14 @@ _HANDLERS: Mapping[type, Any] = {
 }
 
 
+def _no_json(name: str) -> Any:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
+
+
 def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_json)
     except ValueError as error:
         return None, f"the text is not JSON: {error}"
     return value, state.output.problem(value) if state.output is not None else None

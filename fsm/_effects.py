@@ -14,6 +14,7 @@ from attrs import field, frozen
 from ._errors import DeclarationError
 from ._facts import Facts
 from ._guards import named
+from ._ledger import plain
 
 Change = Literal["say", "max_tokens", "model", "wait", "discard", "compact", "park", "value"]
 Changes = Literal["max_tokens", "model", "history"]
@@ -143,6 +144,14 @@ compact = Effect("compact", "compact", _Constant(value=True), doc="Let the API s
 park = Effect("park", "park", _Constant("waiting_api"), doc="Stop here, resumable: the API stays away.")
 
 
+def _sayable(words: Any) -> Any:
+    try:
+        return plain(words)
+    except (TypeError, ValueError) as error:
+        msg = f"what is said cannot be sent as JSON (R26): {error}"
+        raise DeclarationError(msg) from error
+
+
 def as_blocks(words: Any) -> list[Mapping[str, Any]]:
     """Text or content blocks as content blocks.
 
@@ -153,8 +162,10 @@ def as_blocks(words: Any) -> list[Mapping[str, Any]]:
         if not words:
             msg = "there is nothing to say: the text is empty (R20)"
             raise DeclarationError(msg)
+        _sayable(words)
         return [{"type": "text", "text": words}]
     if isinstance(words, (list, tuple)) and words and all(isinstance(b, Mapping) for b in words):
-        return list(words)
+        blocks: list[Mapping[str, Any]] = _sayable(words)
+        return blocks
     msg = f"text or a list of content blocks is said, not {words!r}"
     raise DeclarationError(msg)

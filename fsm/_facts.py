@@ -49,11 +49,17 @@ class Usage:
     def plus(self, usage: Mapping[str, Any]) -> Usage:
         """The sum with the `usage` object of one reply; absent or null counters are zero."""
         return Usage(
-            self.input_tokens + (usage.get("input_tokens") or 0),
-            self.output_tokens + (usage.get("output_tokens") or 0),
-            self.cache_read_input_tokens + (usage.get("cache_read_input_tokens") or 0),
-            self.cache_creation_input_tokens + (usage.get("cache_creation_input_tokens") or 0),
+            self.input_tokens + count_of(usage, "input_tokens"),
+            self.output_tokens + count_of(usage, "output_tokens"),
+            self.cache_read_input_tokens + count_of(usage, "cache_read_input_tokens"),
+            self.cache_creation_input_tokens + count_of(usage, "cache_creation_input_tokens"),
         )
+
+
+def count_of(usage: Any, name: str) -> int:
+    """A counter of a `usage` object. A gateway may have written anything there: what is no count is zero."""
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if type(value) is int and value > 0 else 0
 
 
 @frozen

@@ -14,6 +14,7 @@ from attrs import field, frozen
 
 from ._graph import Graph
 from ._ledger import encode
+from ._params import Schema
 from ._states import Claude
 
 COMPACT_BETA = "compact-2026-09-04"  # S10.2
@@ -41,6 +42,23 @@ class Heads:
         self._definitions = definitions or {}
         self._states = {n.name: n.state for n in graph.nodes if isinstance(n.state, Claude)}
         self._made: dict[tuple[Any, ...], Head] = {}
+        self._inputs: dict[tuple[str, str], Schema | None] = {}
+
+    def fits(self, history: str, tool: str, given: Mapping[str, Any]) -> bool:
+        """Whether an input fits the schema of the tool of this name; nobody is asked about one that does not (S6.4)."""
+        key = (history, tool)
+        if key not in self._inputs:
+            found = (
+                definition.get("input_schema")
+                for name, state in self._states.items()
+                if (state.history or "main") == history
+                for definition in self._definitions.get(name, ())
+                if definition.get("name") == tool
+            )
+            schema = next(found, None)
+            self._inputs[key] = Schema(schema) if schema else None
+        schema = self._inputs[key]
+        return schema is None or schema.problem(dict(given)) is None
 
     def head(
         self, state: str, systems: Mapping[str, Any], *, max_tokens: int, model: str, compact: bool = False

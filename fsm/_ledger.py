@@ -65,6 +65,15 @@ def encode(value: Any) -> bytes:
     return _dumps(value).encode()
 
 
+def plain(value: Any) -> Any:
+    """A copy as plain JSON, as a journal gives it back: tuples are lists, keys are strings.
+
+    Raises:
+        ValueError, TypeError: it is no JSON, or holds NaN or a lone surrogate (R26).
+    """
+    return json.loads(encode(value))
+
+
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 

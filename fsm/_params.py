@@ -67,16 +67,25 @@ class Schema:
         schema: Mapping[str, Any] = self._made["json"]
         return schema
 
+    def prepare(self) -> None:
+        """Make the validator: called before a run, so that a schema that cannot be used does not surface in one.
+
+        Raises:
+            DeclarationError: no JSON schema, or none that can be made of the type.
+        """
+        if "validator" in self._made:
+            return
+        import jsonschema_rs
+
+        try:
+            self._made["validator"] = jsonschema_rs.validator_for(dict(self.json))
+        except Exception as error:
+            msg = f"the JSON schema {self.source!r} cannot be used: {error}"
+            raise DeclarationError(msg) from error
+
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value, in one line for the model, or None."""
-        if "validator" not in self._made:
-            import jsonschema_rs
-
-            try:
-                self._made["validator"] = jsonschema_rs.validator_for(dict(self.json))
-            except Exception as error:
-                msg = f"the JSON schema {dict(self.json)!r} cannot be used: {error}"
-                raise DeclarationError(msg) from error
+        self.prepare()
         found = next(self._made["validator"].iter_errors(value), None)
         if found is None:
             return None
@@ -113,6 +122,10 @@ def output_schema(output: Any) -> Schema | None:
     raise DeclarationError(msg)
 
 
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
 _UNITS: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*")
 
@@ -130,7 +143,7 @@ def seconds_of(span: str | float | timedelta | None) -> float | None:
     if isinstance(span, str):
         found = _SPAN.fullmatch(span)
         span = float(found[1]) * _UNITS[found[2]] if found else -1.0
-    if isinstance(span, bool) or not span > 0:
+    if not _is_positive(span):
         msg = "a time span is a positive number of seconds, or text such as '90s', '30m', '12h', '1d'"
         raise DeclarationError(msg)
     return float(span)
@@ -151,7 +164,7 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and (isinstance(value, bool) or not value > 0):
+            if value is not None and not _is_positive(value):
                 msg = f"Limits({name}=) is a positive number, not {value!r}"
                 raise DeclarationError(msg)
 

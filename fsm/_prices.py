@@ -7,17 +7,18 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from ._facts import count_of
+
 _MILLION = 1_000_000
 
 
 def price_of(model: str, usage: Mapping[str, Any]) -> float | None:
     """The price of one reply by its `usage` object; None for a model that the list does not know."""
-    created = usage.get("cache_creation") or {}
-    hour = int(created.get("ephemeral_1h_input_tokens") or 0)
-    plain = int(usage.get("input_tokens") or 0)
-    read = int(usage.get("cache_read_input_tokens") or 0)
-    written = int(usage.get("cache_creation_input_tokens") or 0)
-    output = int(usage.get("output_tokens") or 0)
+    plain = count_of(usage, "input_tokens")
+    read = count_of(usage, "cache_read_input_tokens")
+    written = count_of(usage, "cache_creation_input_tokens")
+    hour = min(written, count_of(usage.get("cache_creation"), "ephemeral_1h_input_tokens"))
+    output = count_of(usage, "output_tokens")
     rates = _rates(model)
     if rates is None:
         return None

@@ -5,6 +5,7 @@ They put a `Session` together and hand it to a driver. Everything that is slow t
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from attrs import field, frozen
 from ._actions import Question
 from ._effects import as_blocks
 from ._errors import DeclarationError, RunError, UsageError
-from ._events import Decision, Event, Resumed, Started, TimePassed
+from ._events import Cancelled, Decision, Event, Resumed, Started, TimePassed
 from ._facts import Reply
 from ._params import Limits
 from ._records import Move, Record, Verdict
@@ -266,6 +267,31 @@ async def aresume(
     return _result(workflow, session)
 
 
+def cancel(
+    workflow: type[Workflow], run_id: str, *, reason: str = "cancelled by the user", **options: Unpack[Options]
+) -> Result:
+    """End a run that is parked, or whose process died: the event `cancel`. `journal=` is the store that holds it.
+
+    The standard row leads to `cancelled`. Where the workflow leads `cancel` elsewhere, the run is driven on from there,
+    which is what the other options are for. A run that somebody drives is stopped first: cancel its task, or press
+    Ctrl-C.
+
+    Raises:
+        RunError: no such run, another workflow's run, a run that has ended.
+        ConcurrentWriter: somebody drives it.
+    """
+    from .drivers import sync
+
+    session = _reopen(workflow, run_id, options)
+    if session.conversation.finished:
+        msg = f"run '{run_id}' has ended in '{session.conversation.run.state}': there is nothing to cancel"
+        raise RunError(msg)
+    with _Claim(session):
+        for _ in sync.drive(session, [Cancelled(session.clock(), reason)]):
+            pass
+    return _result(workflow, session)
+
+
 class _Claim:
     """One driver a run; the claim ends with the drive, however it ends."""
 
@@ -309,27 +335,21 @@ def _session(
 ) -> Session:
     from ._conversation import Conversation
     from ._heads import Heads
-    from .diagram import Format
     from .drivers._pump import Session
 
     if not isinstance(workflow, WorkflowType):
         msg = f"run() takes a Workflow class, not {workflow!r}"
         raise UsageError(msg)
-    unknown = set(options) - set(RunOptions.__annotations__)
-    if unknown:
-        msg = f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__annotations__)}"
-        raise UsageError(msg)
+    _check_options(options, is_async=is_async)
+    _check_client(options.get("client"), is_async=is_async)
     store = options.get("journal")
-    if store is not None and not isinstance(store, Store):
-        msg = f"journal= takes a Store such as MemoryStore(), not {store!r}"
-        raise UsageError(msg)
     toolbox = workflow.toolbox
     return Session(
         conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
         store=store if store is not None else MemoryStore(),
         run_id=run_id,
         toolbox=toolbox,
-        make_client=lambda: _client(options.get("client"), is_async=is_async),
+        make_client=lambda: options.get("client") or _default_client(is_async=is_async),
         deps=options.get("deps"),
         tags=options.get("tags") or {},
         clock=options.get("clock") or time.time,
@@ -339,7 +359,41 @@ def _session(
         stream=bool(options.get("stream") or deltas or options.get("on_delta")),
         on_move=options.get("on_move"),
         on_delta=options.get("on_delta"),
+        owns_client=options.get("client") is None,
     )
+
+
+_TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "journal": (lambda given: isinstance(given, Store), "a Store such as MemoryStore()"),
+    "limits": (lambda given: isinstance(given, Limits), "Limits(...)"),
+    "after": (lambda given: isinstance(given, Result), "the Result of a run that ended"),
+    "run_id": (lambda given: isinstance(given, str) and bool(given), "a name"),
+    "tags": (
+        lambda given: isinstance(given, Mapping) and all(isinstance(t, str) for pair in given.items() for t in pair),
+        "a dict of strings",
+    ),
+    **dict.fromkeys(("ask", "on_delta", "on_move", "clock", "sleep"), (callable, "a function")),
+}
+
+
+def _check_options(options: Options | RunOptions, *, is_async: bool) -> None:
+    """Refuse an option that is unknown or of the wrong type, and an async function where nothing awaits it.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    unknown = set(options) - set(RunOptions.__annotations__)
+    if unknown:
+        msg = f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__annotations__)}"
+        raise UsageError(msg)
+    for name, given in options.items():
+        fits, form = _TAKES.get(name, (None, ""))
+        if given is not None and fits is not None and not fits(given):
+            msg = f"{name}= takes {form}, not {given!r}"
+            raise UsageError(msg)
+        if not is_async and inspect.iscoroutinefunction(given):
+            msg = f"{name}= is an async function, which run() does not await: use arun()"
+            raise UsageError(msg)
 
 
 def _sleeper(*, is_async: bool) -> Callable[[float], Any]:
@@ -350,16 +404,21 @@ def _sleeper(*, is_async: bool) -> Callable[[float], Any]:
     return asyncio.sleep
 
 
-def _client(given: Any, *, is_async: bool) -> Any:
+def _check_client(given: Any, *, is_async: bool) -> None:
+    if given is None:
+        return
+    post = getattr(given, "post", None)
+    if post is None or inspect.iscoroutinefunction(post) != is_async:
+        kind, other = ("AsyncAnthropic", "arun") if is_async else ("Anthropic", "run")
+        fitting = "" if post is None else f"; {'run' if is_async else 'arun'}() takes this one"
+        msg = f"{other}() needs a client of the kind anthropic.{kind}, not {type(given).__name__}{fitting}"
+        raise UsageError(msg)
+
+
+def _default_client(*, is_async: bool) -> Any:
     from . import _sdk
 
-    if given is None:
-        return _sdk.default_async_client() if is_async else _sdk.default_client()
-    if type(given).__name__.startswith("Async") != is_async:
-        verb, kind = ("arun", "AsyncAnthropic") if is_async else ("run", "Anthropic")
-        msg = f"{verb}() needs a client of the kind {kind}, not {type(given).__name__}"
-        raise UsageError(msg)
-    return given
+    return _sdk.default_async_client() if is_async else _sdk.default_client()
 
 
 def _systems(workflow: type[Workflow], deps: Any) -> dict[str, Any]:
@@ -422,6 +481,7 @@ def _reopen(workflow: type[Workflow], run_id: str, options: Options, *, is_async
         )
         raise RunError(msg)
     session.conversation.fold(records)
+    session.durable = session.conversation.run.seq
     session.moves = session.conversation.run.moves
     session.tags = begun["tags"]
     return session
@@ -443,7 +503,7 @@ def _take_up(session: Session, answer: Answer | None) -> list[Event]:
     if question is None:
         msg = f"run '{session.run_id}' asks nobody in state '{conversation.run.state}': there is nothing to answer"
         raise RunError(msg)
-    return [Resumed(now), answer_event(now, question, answer, session.toolbox)]
+    return [answer_event(now, question, answer, session.toolbox)]
 
 
 def _result(workflow: type[Workflow], session: Session) -> Result:

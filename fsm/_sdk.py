@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from functools import cache
 from typing import Any, get_args
 
@@ -40,7 +41,6 @@ Clock = Callable[[], float]
 Draw = Callable[[], float]
 
 _PATH = "/v1/messages"
-_TIMEOUT = 600.0
 
 
 def default_client() -> anthropic.Anthropic:
@@ -91,7 +91,7 @@ class Request:
             headers["anthropic-beta"] = ",".join(action.betas)
         arguments: dict[str, Any] = {
             "cast_to": httpx2.Response,
-            "options": {"headers": headers, "max_retries": 0, "timeout": _TIMEOUT},
+            "options": {"headers": headers, "max_retries": 0},
         }
         if self.stream:
             arguments["stream"] = True
@@ -101,7 +101,8 @@ class Request:
         """The arguments of `messages.create`, for clients that need a dict. Parameters it does not know go along."""
         params = dict(self.action.params)
         known = {k: params.pop(k) for k in tuple(params) if k in _create_parameters()}
-        arguments = {**known, "messages": self.action.messages, "timeout": _TIMEOUT}
+        # With a timeout of its own the SDK does not guess whether the reply would take too long (E25).
+        arguments = {**known, "messages": self.action.messages, "timeout": self.client.timeout}
         if params:
             arguments["extra_body"] = params
         if self.action.betas:
@@ -199,7 +200,7 @@ def _read_stream(request: Request, response: httpx2.Response) -> Iterator[Delta 
     yield request.replied(wire, response.headers.get("request-id"))
 
 
-async def send_async(request: Request) -> AsyncIterator[Delta | Replied | Failed]:
+async def send_async(request: Request) -> AsyncGenerator[Delta | Replied | Failed, None]:
     """The async twin of `send`."""
     try:
         if not request.stream:
@@ -211,18 +212,24 @@ async def send_async(request: Request) -> AsyncIterator[Delta | Replied | Failed
             yield request.read(response)
         elif request.posts_bytes:
             response = await request.client.post(_PATH, **request.post_arguments())
-            async for item in _read_async_stream(request, response):
-                yield item
+            async with aclosing(_read_async_stream(request, response)) as items:
+                async for item in items:
+                    yield item
         else:
             create = request.client.messages.with_streaming_response.create
-            async with create(**request.create_arguments()) as opened:
-                async for item in _read_async_stream(request, opened.http_response):
+            async with (
+                create(**request.create_arguments()) as opened,
+                aclosing(_read_async_stream(request, opened.http_response)) as items,
+            ):
+                async for item in items:
                     yield item
     except (anthropic.AnthropicError, httpx2.HTTPError) as error:
         yield request.failed(error)
 
 
-async def _read_async_stream(request: Request, response: httpx2.Response) -> AsyncIterator[Delta | Replied | Failed]:
+async def _read_async_stream(
+    request: Request, response: httpx2.Response
+) -> AsyncGenerator[Delta | Replied | Failed, None]:
     reader = StreamReader()
     try:
         async for chunk in response.aiter_bytes():

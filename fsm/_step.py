@@ -15,7 +15,7 @@ from ._facts import Facts
 from ._fold import RunState, apply
 from ._graph import Edge
 from ._heads import Heads
-from ._ledger import Standing
+from ._ledger import Standing, plain
 from ._records import Record
 from ._states import Approval, Claude, Code, Human
 from ._view import View
@@ -65,7 +65,9 @@ class Step(View):
             if effect.change == "say":
                 value = as_blocks(value)
             elif effect.change == "value":
-                value = {effect.name: value}
+                value = {effect.name: plain(value)}
+            else:
+                _check_value(effect.change, value)
         except Exception as error:
             raise DecisionError(
                 "effect", effect.name, workflow=self.graph.name, state=edge.source, event=edge.event, cause=error
@@ -180,3 +182,14 @@ class Step(View):
         spec = ALPHABET.get(self.run.last_event)
         told = {"why": spec.why, "todo": spec.todo} if spec is not None else {}
         return {**told, **self.run.evidence}
+
+
+def _check_value(change: str, value: Any) -> None:
+    """What an effect of one's own gives goes into a request: it is looked at before it is recorded."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if change == "max_tokens" and not (is_number and isinstance(value, int) and value > 0):
+        msg = f"max_tokens is a positive whole number, not {value!r}"
+        raise ValueError(msg)
+    if change == "model" and not (isinstance(value, str) and value):
+        msg = f"a model is named by text, not {value!r}"
+        raise ValueError(msg)

@@ -40,7 +40,7 @@ def clean(text: object) -> str:
 
 
 def one_line(text: object, limit: int = 200) -> str:
-    """The same on one line of at most `limit` characters; what is left out shows as …"""
+    """The same on one line of at most `limit` characters, with … where something is left out."""
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 

@@ -73,6 +73,8 @@ class View:
         spec = self.spec(call.call.name)
         if spec is None or not spec.may_ask:
             return False
+        if not self.heads.fits(self.run.home or "", call.call.name, call.call.input):
+            return False
         try:
             return bool(spec.asks(call.call.input))
         except Exception as error:

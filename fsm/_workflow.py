@@ -82,12 +82,20 @@ class WorkflowType(type):
 
     @property
     def toolbox(cls) -> Toolbox:
-        """The tools of all states, with their schemas."""
+        """The tools of all states, with their schemas.
+
+        Raises:
+            DeclarationError: a schema that cannot be made or used.
+        """
         if cls._toolbox is None:
             from ._states import Claude
             from .tools import Toolbox
 
-            cls._toolbox = Toolbox({n: s.tools for n, s in cls._states.items() if isinstance(s, Claude)})
+            asking = {n: s for n, s in cls._states.items() if isinstance(s, Claude)}
+            for state in asking.values():
+                if state.output is not None:
+                    state.output.prepare()
+            cls._toolbox = Toolbox({n: s.tools for n, s in asking.items()})
         return cls._toolbox
 
     def move(cls, state: str, event: str, facts: Facts | None = None) -> Edge:
@@ -143,6 +151,9 @@ class Workflow(metaclass=WorkflowType):
         cls, *, strict: bool | None = None, limits: Limits | None = None, check: bool = True, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
+        if not isinstance(limits, Limits | None):
+            msg = f"'{cls.__name__}': limits= takes Limits(turns=..., money=...), not {limits!r}"
+            raise DeclarationError(msg)
         states: dict[str, State] = {}
         for base in reversed(cls.__mro__):  # what each class says itself, so that the nearest wins, as with methods
             states.update({name: value for name, value in vars(base).items() if isinstance(value, State)})

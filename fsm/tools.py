@@ -13,6 +13,7 @@ import logging
 import time
 import typing
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, TypeVar, overload
 
 from ._actions import OpenCall
@@ -96,9 +97,17 @@ class Runnable:
             self._prepare_function()
         schema = self.definition.get("input_schema")
         self.schema = Schema(schema) if schema else None
+        if self.schema is not None:
+            try:
+                self.schema.prepare()
+            except DeclarationError as error:
+                msg = f"tool '{spec.name}' ({spec.where}): {error}"
+                raise DeclarationError(msg) from error
 
     def _prepare_function(self) -> None:
         spec = self.spec
+        if "input_schema" not in spec.options:
+            _refuse_bare_parameters(spec)  # a plain function in tools=[...] has not been looked at yet
         context, parse = _parsed(spec)
         self.definition = parse.to_dict()
         self.is_async = inspect.iscoroutinefunction(spec.run)
@@ -114,8 +123,8 @@ class Runnable:
         return self.schema.problem(given) if self.schema is not None else None
 
     def call(self, call: OpenCall, context: Context[Any]) -> Any:
-        """Call it. An async tool gives a coroutine."""
-        return self._call(dict(call.input), context)
+        """Call it with an input of its own. An async tool gives a coroutine."""
+        return self._call(deepcopy(dict(call.input)), context)
 
 
 def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
@@ -164,16 +173,24 @@ def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
         content = _content(value)
     except (TypeError, ValueError, RecursionError) as error:
         text = f"The tool '{call.name}' returned something that is not text or JSON: {error}"
-        return ToolEnd(call.id, text[:_SHORT], is_error=True, seconds=seconds)
+        return ToolEnd(call.id, _plain(text), is_error=True, seconds=seconds)
     limit = call.spec.max_result if call.spec else _SHORT
     content = _bounded(content, limit)
     if call.edited:
-        note = f"Note: a person changed the input of this call to {json.dumps(dict(call.input), ensure_ascii=False)}."
+        shown = json.dumps(dict(call.input), ensure_ascii=False)
+        note = f"Note: a person changed the input of this call to {shown[:_SHORT]}."
         content = f"{note}\n{content}" if isinstance(content, str) else [{"type": "text", "text": note}, *content]
     return ToolEnd(call.id, content, seconds=seconds)
 
 
 _SHORT = 2000
+
+_BLOCKS = frozenset({"text", "image", "document", "search_result", "tool_reference", "browser_state"})  # R19c
+
+
+def _plain(text: str) -> str:
+    """A text for the model that can always be sent: short, and without halves of characters (R26)."""
+    return text[:_SHORT].encode(errors="replace").decode()
 
 
 def _content(value: Any) -> Any:
@@ -182,11 +199,25 @@ def _content(value: Any) -> Any:
         return value or "(no output)"
     if value is None:
         return "(no output)"
-    if isinstance(value, (list, tuple)) and value and all(isinstance(b, Mapping) and "type" in b for b in value):
-        blocks = [dict(b) for b in value]
-        json.dumps(blocks, allow_nan=False)
-        return blocks
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # A copy: what the tool changes afterwards is not in the result.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text.encode()
+    return [b for b in json.loads(text) if _says_something(b)] or "(no output)" if _are_blocks(value) else text
+
+
+def _are_blocks(value: Any) -> bool:
+    """Content blocks of the API; a list of other objects, also ones that have a `type`, is data."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    return all(isinstance(b, Mapping) and b.get("type") in _BLOCKS and _is_whole(b) for b in value)
+
+
+def _is_whole(block: Mapping[str, Any]) -> bool:
+    return isinstance(block.get("text"), str) if block["type"] == "text" else len(block) > 1
+
+
+def _says_something(block: Mapping[str, Any]) -> bool:
+    return block["type"] != "text" or bool(block["text"])  # R20
 
 
 def _bounded(content: Any, limit: int) -> Any:
@@ -203,18 +234,36 @@ def _bounded(content: Any, limit: int) -> Any:
 def failed_end(call: OpenCall, error: BaseException, started: float) -> ToolEnd:
     """An exception as the result the model reads. A `ToolError` of the SDK carries its own content."""
     seconds = time.monotonic() - started
-    content = getattr(error, "content", None)
-    if type(error).__name__ == "ToolError" and isinstance(content, str) and content:
-        return ToolEnd(call.id, content, is_error=True, seconds=seconds)
+    if type(error).__name__ == "ToolError" and (said := _said(getattr(error, "content", None))):
+        limit = call.spec.max_result if call.spec else _SHORT
+        said = _bounded(said.encode(errors="replace").decode(), limit)
+        return ToolEnd(call.id, said, is_error=True, seconds=seconds)
     log.debug("tool %s failed", call.name, exc_info=error)
-    text = f"The tool '{call.name}' failed: {type(error).__name__}: {error}"
-    return ToolEnd(call.id, text[:_SHORT].encode(errors="replace").decode(), is_error=True, seconds=seconds)
+    try:
+        why = str(error)
+    except Exception:  # noqa: BLE001 - an exception that cannot even say what it is
+        why = "its message cannot be read"
+    text = f"The tool '{call.name}' failed: {type(error).__name__}: {why}"
+    return ToolEnd(call.id, _plain(text), is_error=True, seconds=seconds)
+
+
+def _said(content: Any) -> str:
+    """The words of a `ToolError`. R19c: beside `is_error` only text may stand, so other blocks are named."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        return ""
+    blocks = [b for b in content if isinstance(b, Mapping)]
+    return "\n".join(str(b.get("text") or "") if b.get("type") == "text" else f"[{b.get('type')}]" for b in blocks)
 
 
 def timeout_end(call: OpenCall, seconds: float) -> ToolEnd:
     """A call that took too long. Whether it still runs is unknown, so its late result is ignored."""
     text = f"The tool '{call.name}' gave no result within {seconds:g} seconds; it may still take effect."
     return ToolEnd(call.id, text, is_error=True, seconds=seconds)
+
+
+_NAME = 200  # characters of an unknown name that are repeated
 
 
 class Toolbox:
@@ -239,9 +288,10 @@ class Toolbox:
         """Why this call cannot be run at all: an unknown tool, an input against the schema (S6.4)."""
         if call.spec is None:
             known = ", ".join(self._names) or "none"
-            return ToolEnd(call.id, f"There is no tool '{call.name}'. The tools are: {known}.", is_error=True)
+            text = f"There is no tool '{call.name[:_NAME]}'. The tools are: {known}."
+            return ToolEnd(call.id, _plain(text), is_error=True)
         problem = self.of(call.spec).problem(dict(call.input))
         if problem is None:
             return None
         text = f"The input does not fit the schema of '{call.name}': {problem}. Nothing was run; call it again."
-        return ToolEnd(call.id, text[:_SHORT], is_error=True)
+        return ToolEnd(call.id, _plain(text), is_error=True)

@@ -127,20 +127,17 @@ def recorded_content(stream: list[dict[str, Any]]) -> list[Any]:
     start = next(e for e in stream if e["type"] == "message_start")
     blocks: list[Any] = list(start["message"]["content"])
     parts: dict[int, str] = {}
-    for event in stream:
-        if event["type"] == "content_block_start":
-            blocks.append(dict(event["content_block"]))
-        if event["type"] != "content_block_delta":
-            continue
+    blocks += [dict(event["content_block"]) for event in stream if event["type"] == "content_block_start"]
+    for event in (event for event in stream if event["type"] == "content_block_delta"):
         block, delta = blocks[event["index"]], event["delta"]
-        for kind in ("text", "thinking", "signature"):
-            if delta["type"] == f"{kind}_delta":
-                block[kind] = block.get(kind, "") + delta[kind]
-        if delta["type"] == "input_json_delta":
+        kind = delta["type"].removesuffix("_delta")
+        if kind in {"text", "thinking", "signature"}:
+            block[kind] = block.get(kind, "") + delta[kind]
+        if kind == "input_json":
             parts[event["index"]] = parts.get(event["index"], "") + delta["partial_json"]
-        if delta["type"] == "compaction_delta":
+        if kind == "compaction":
             block |= {key: part for key, part in delta.items() if key != "type"}
-        if delta["type"] == "citations_delta":
+        if kind == "citations":
             block["citations"] = [*(block.get("citations") or []), delta["citation"]]
     for index, part in parts.items():
         if part:
@@ -688,6 +685,29 @@ def test_parts_of_a_transcript_that_cannot_be_read(tmp_path: Path) -> None:
     assert "event 2" in bad.example
     assert "4 parts of readable lines" in report.render()
     assert len(report.table()) == 1
+
+
+# ── the guide ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_example_of_the_guide_is_what_the_audit_says(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lost = "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1."
+    cut = conversation(([call("toolu_02A")], [result("toolu_02A")]), stop="max_tokens")
+    write(
+        tmp_path,
+        *conversation(([call("toolu_01A", page=1)], [result("toolu_01A")])),
+        *({**each, "source": "nightly"} for each in cut),
+        exchange(refused(lost), LOST, status=400, source="nightly"),
+        exchange(refused("Overloaded", "overloaded_error"), status=529),
+        '{"request": {"model": ',
+        exchange(sse_events=events("Hel", ended=False), source="nightly"),
+        name="traffic.jsonl",
+    )
+    guide = (root / "docs" / "audit.md").read_text("utf-8")
+    assert f"$ fsm audit traffic.jsonl\n{audit(['traffic.jsonl']).render()}\n```" in guide
 
 
 # ── anything ─────────────────────────────────────────────────────────────────────────────────────────────────────────

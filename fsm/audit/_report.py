@@ -95,9 +95,13 @@ class Found:
     todo: str = field(converter=clean)
     ids: tuple[str, ...] = field(default=(), converter=_ids, kw_only=True)
 
+    @property
+    def cited(self) -> str:
+        """The rule in brackets, where there is one."""
+        return f" ({self.rule})" if self.rule else ""
+
     def __str__(self) -> str:
-        rule = f" ({self.rule})" if self.rule else ""
-        return f"{self.where}: {self.kind}{rule}: {self.why} {self.todo}".rstrip()
+        return f"{self.where}: {self.kind}{self.cited}: {self.why} {self.todo}".rstrip()
 
 
 Cell = tuple[str, str, str, int, int]
@@ -167,7 +171,7 @@ class Report:
         return "\n".join(
             [
                 f"{kind}: {self.counts[kind]} ({KINDS[kind]})",
-                *(f"  {found}" for found in shown),
+                *(f"  {found.where}{found.cited}: {found.why} {found.todo}".rstrip() for found in shown),
                 *([f"  … and {more} more"] if more > 0 else []),
             ]
         )
@@ -178,7 +182,7 @@ class Report:
         findings = sum(self.counts.values())
         every = "every" if self.accounted else "NOT every"
         return (
-            f"{_n(self.lines, 'line')}, {self.bytes / 1e6:.1f} MB: {self.lines - bad} read, {bad} not readable; "
+            f"{_n(self.lines, 'line')}, {_size(self.bytes)}: {self.lines - bad} read, {bad} not readable; "
             f"{every} line is accounted for.\n"
             f"{_n(self.replies, 'reply')}, {self.echoed} echoed unchanged, "
             f"{_n(self.linked, 'request')} linked to a reply, {_n(self.moves, 'move')}; {_n(findings, 'finding')}."
@@ -190,6 +194,11 @@ def _unreadable(each: Unreadable) -> str:
     parts = _n(each.parts, "part") + " of readable lines" if each.parts else ""
     what = ", ".join(filter(None, (count, parts)))
     return f"  {each.source}: {what}: {each.reason}, such as {each.example}"
+
+
+def _size(count: int) -> str:
+    mega = 1_000_000
+    return f"{count / mega:.1f} MB" if count >= mega else f"{count / 1000:.1f} kB"
 
 
 def _n(count: int, noun: str) -> str:

@@ -27,7 +27,8 @@ app = typer.Typer(
     name="fsm",
     help="Your Claude loop is a state machine. Declare it, see it, test it.",
     epilog="A workflow is named as file.py:Class or module:Class; without a class where there is only one. "
-    "Exit codes: 0 done, 1 something is wrong with what was looked at, 2 the command could not be done, 130 interrupted.",
+    "Exit codes: 0 done, 1 something is wrong with what was looked at, 2 the command could not be done, "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,10 +45,11 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - its callback does it
+    *,
+    version: Annotated[  # its callback prints it
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[  # noqa: ARG001 - taken out of the arguments in `run`, so that it may stand anywhere
+    debug: Annotated[  # taken out of the arguments in `run`, so that it may stand anywhere
         bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
     ] = False,
 ) -> None:
@@ -71,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         given = [word for number, word in enumerate(given) if word != "--debug" or number > end]
     try:
         code = app(given, prog_name="fsm", standalone_mode=False)
+        sys.stdout.flush()  # a pipe that is closed is noticed here, not at exit
     except typer.exceptions.TyperException as error:  # a wrong option or argument
         if not given:  # `fsm` alone: the message is the help
             typer.echo(error.format_message())

@@ -16,6 +16,7 @@ def audit(
         list[str],
         typer.Argument(metavar="PATH...", help="Files of JSON lines, plain or gzip, and folders.", show_default=False),
     ],
+    *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are findings.")] = False,
     findings: Annotated[int, typer.Option("--findings", metavar="N", min=0, help="Show N findings of each kind.")] = 20,
 ) -> int:

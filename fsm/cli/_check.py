@@ -23,6 +23,7 @@ def check(
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="TARGET...", help="file.py:Class or module:Class", show_default=False)
     ] = None,
+    *,
     sdk: Annotated[
         bool, typer.Option("--sdk", help="Compare the alphabet with the installed anthropic SDK, too (W13).")
     ] = False,
@@ -59,7 +60,7 @@ def check(
         if draw is not None:
             from fsm.diagram import render
 
-            text = render(workflow.graph, format_of(draw), findings=findings)  # type: ignore[arg-type]  # it is one of them
+            text = render(workflow.graph, format_of(draw), findings=findings)
             screen.line()
             screen.line("drawn: ", str(write_text(draw, text)), indent=2)
     return 1 if wrong else 0
@@ -78,7 +79,9 @@ def _show_gaps(screen: Screen, gaps: Sequence[str]) -> None:
     if not gaps:
         screen.line(("✓ ", GOOD), f"W13 alphabet: every stop reason and error type of {name} is known")
         return
-    screen.line(("✗ ", BAD), f"W13 alphabet: {name} knows what this fsm does not; they arrive as unknown_stop or by status")
+    screen.line(
+        ("✗ ", BAD), f"W13 alphabet: {name} knows what this fsm does not; they arrive as unknown_stop or by status"
+    )
     for gap in gaps:
         screen.line(gap, indent=4)
     screen.line(("→ ", DIM), "Update claude-fsm, or pin anthropic to a version that it was tested with.", indent=4)
@@ -104,7 +107,9 @@ def show_findings(screen: Screen, workflow: type[Workflow], findings: Sequence[F
         screen.entry(label, finding.problem, column=column)
         for mark, words in (("", finding.where), ("", _path(finding)), ("→ ", finding.remedy)):
             if words:
-                screen.entry(screen.text(" " * column, (mark, style)), (words, "" if mark else DIM), column=column + len(mark))
+                screen.entry(
+                    screen.text(" " * column, (mark, style)), (words, "" if mark else DIM), column=column + len(mark)
+                )
 
 
 def _count(number: int, noun: str) -> str:
@@ -161,11 +166,11 @@ def _merged(graph: Graph) -> Iterable[list[str]]:
             cells = (_guard(edge), ", ".join(map(str, edge.effects)), dest)
             rows.setdefault((edge.source, edge.event), []).append(cells)
     events: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
-    for (source, event), cells_of in rows.items():
-        events.setdefault((source, tuple(cells_of)), []).append(event)
+    for (source, event), row in rows.items():
+        events.setdefault((source, tuple(row)), []).append(event)
     states: dict[tuple[tuple[str, ...], tuple[Any, ...]], list[str]] = {}
-    for (source, alternatives), named in events.items():
-        states.setdefault((tuple(named), alternatives), []).append(source)
+    for (source, alternatives), names in events.items():
+        states.setdefault((tuple(names), alternatives), []).append(source)
     for (named, alternatives), sources in states.items():
         for number, cells in enumerate(alternatives):
             yield ["", "", *cells] if number else [", ".join(sources), ", ".join(named), *cells]

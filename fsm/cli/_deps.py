@@ -28,7 +28,8 @@ def deps_of(workflow: type[Workflow], named: str | None) -> tuple[Any, str]:
     names = " and ".join(f"Context[{_name(each)}]" for each in wanted)
     if len(wanted) > 1 or not _makes_itself(wanted[0]):
         raise CommandError(
-            f"{workflow.name} takes {names}: name a value, or a function without arguments that makes it, with --deps NAME"
+            f"{workflow.name} takes {names}: name a value, or a function without arguments that makes it, "
+            "with --deps NAME"
         )
     return _made(wanted[0], _name(wanted[0])), f"{_name(wanted[0])}()"
 

@@ -21,6 +21,7 @@ def diagram(
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="TARGET...", help="file.py:Class or module:Class", show_default=False)
     ] = None,
+    *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there; without, it is printed.")
     ] = None,
@@ -37,7 +38,9 @@ def diagram(
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--check", metavar="DIR", help="Compare the pictures in DIR with the examples; exit 1 if they differ."),
+        typer.Option(
+            "--check", metavar="DIR", help="Compare the pictures in DIR with the examples; exit 1 if they differ."
+        ),
     ] = None,
 ) -> int:
     """Draw workflows: SVG, Graphviz, Mermaid (GitHub draws it) or a Markdown table."""

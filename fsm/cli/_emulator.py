@@ -23,6 +23,7 @@ _ERROR_FROM = 400
 
 
 def emulator(
+    *,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 0,
     script: Annotated[
         str | None,

@@ -74,12 +74,21 @@ def _examples() -> Iterator[tuple[str, Path, type[Workflow]]]:
 
 
 def _texts() -> Iterator[tuple[str, str]]:
-    index = ["# Pictures of the examples", "", "Made by `fsm diagram --write diagrams/`; CI compares them with the code.", ""]
+    index = [
+        "# Pictures of the examples",
+        "",
+        "Made by `fsm diagram --write diagrams/`; CI compares them with the code.",
+        "",
+    ]
     for stem, path, workflow in _examples():
         yield f"{stem}.dot", workflow.diagram("dot")
         yield f"{stem}.mmd", workflow.diagram("mermaid")
+        source = f"[`examples/{path.name}`](../examples/{path.name})"
         index += [f"## {workflow.name}", "", *_doc(workflow)]
-        index += [f"From [`examples/{path.name}`](../examples/{path.name}); as text: [DOT]({stem}.dot), [Mermaid]({stem}.mmd).", ""]
+        index += [
+            f"From {source}; as text: [DOT]({stem}.dot), [Mermaid]({stem}.mmd).",
+            "",
+        ]
         index += [f"![The states of {workflow.name}]({stem}.svg)", ""]
         index += ["<details><summary>Its rows</summary>", "", workflow.diagram("table").strip(), "", "</details>", ""]
     yield INDEX, "\n".join(index)

@@ -6,7 +6,7 @@ Moves are the spine, numbered; what led to them (a reply, results, an error, a p
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsm._graph import Graph
@@ -18,6 +18,8 @@ from fsm.journal import MemoryStore
 from ._show import BAD, DIM, GOOD, GUTTER, HEAD, WARN, Part, Screen, style_of
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from fsm._running import Result
     from fsm._wire import Delta
 
@@ -36,8 +38,11 @@ class Narrator:
 
     def fact(self, who: str, kind: str, *parts: Part) -> None:
         """What somebody did; `who` may be empty where the line before goes on."""
-        style = style_of(kind) or DIM
-        self.screen.entry(self.screen.text(" " * (_NUMBER + 1), (who, style)), *parts, column=self.column)
+        self.screen.entry(self.label(who, kind), *parts, column=self.column)
+
+    def label(self, who: str, kind: str) -> Text:
+        """Who did something, in the colour of the kind of state."""
+        return self.screen.text(" " * (_NUMBER + 1), (who, style_of(kind) or DIM))
 
     def detail(self, key: str, words: str) -> None:
         """More about the fact above, under a word."""
@@ -51,8 +56,13 @@ class Narrator:
         label = self.screen.text((f"{move.seq:>{_NUMBER}} ", DIM), (move.source, source))
         event = move.event, ("" if move.implied else HEAD)
         self.screen.entry(
-            label, ("─ ", DIM), event, (one_line(guard + effects, 400) and f"{guard}{effects}", DIM),
-            (" → ", DIM), (move.dest, dest), column=self.column,
+            label,
+            ("─ ", DIM),
+            event,
+            (one_line(guard + effects, 400) and f"{guard}{effects}", DIM),
+            (" → ", DIM),
+            (move.dest, dest),
+            column=self.column,
         )
 
     def _style(self, state: str) -> str:
@@ -63,23 +73,36 @@ class Narrator:
 class LiveJournal(MemoryStore):
     """A journal in memory that shows what it is given once it holds it."""
 
-    def __init__(self, narrator: Narrator, *, streams: bool = False, quiet_input: bool = False) -> None:
+    def __init__(self, narrator: Narrator, *, quiet_input: bool = False) -> None:
         super().__init__()
         self.narrator, self.screen = narrator, narrator.screen
-        self.streams, self.quiet_input = streams, quiet_input
+        self.quiet_input = quiet_input
         self._moves = 0
         self._calls: dict[str, str] = {}
-        self._limits: dict[str, int] = {}
-        self._streamed = False
+        self._column: int | None = None  # where streamed text ends on its line
+        self._block = 0
+        self._was_streamed = False
+        self._shown: Mapping[str, Callable[[Record], None]] = {
+            "open": self._open,
+            "reply": self._reply,
+            "error": self._error,
+            "move": self._move,
+            "tool.begin": self._tool_begin,
+            "tool.end": self._tool_end,
+            "answer": self._answer,
+            "code.end": self._code_end,
+        }
 
     def append(self, run_id: str, records: Sequence[Record]) -> None:
         """See `Store`; then print."""
         super().append(run_id, records)
         self.screen.stop()
+        self._was_streamed, self._column = self._column is not None, None
+        if self._was_streamed:
+            self.screen.end_line()
         for record in records:
-            show = getattr(self, "_" + record.kind.replace(".", "_"), None)
-            if show is not None:
-                show(record)
+            if record.kind in self._shown:
+                self._shown[record.kind](record)
         if records:
             self._wait(records[-1])
 
@@ -87,11 +110,14 @@ class LiveJournal(MemoryStore):
         """A piece of a reply while it is written."""
         if delta.kind != "text":
             return
-        if not self._streamed:
-            self._streamed = True
+        column = self.narrator.column
+        if self._column is None:
             self.screen.stop()
-            self.screen.delta(" " * (_NUMBER + 1) + f"{'Claude':{self.narrator.column - _NUMBER - 1}}", style_of("Claude"))
-        self.screen.delta(delta.text.replace("\n", "\n" + " " * self.narrator.column))
+            self.screen.begin(self.narrator.label("Claude", "Claude"), column)
+        elif delta.index != self._block:
+            self._column = self.screen.stream("\n", column, at=self._column)
+        self._block = delta.index
+        self._column = self.screen.stream(delta.text, column, at=self._column)
 
     # ── records ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,31 +128,25 @@ class LiveJournal(MemoryStore):
             if message["role"] == "user":
                 self.narrator.fact("you", "Human", words_of(message["content"]))
 
-    def _request(self, record: Record) -> None:
-        asked, state = record.data.get("max_tokens"), record.data["state"]
-        if asked:
-            self._limits[state] = asked
-
     def _reply(self, record: Record) -> None:
         content = json.loads(record.data["content"])
         cut = record.data["event"] in {"max_tokens", "model_context_window_exceeded"}
         first = "Claude"
-        if self._streamed:
-            self.screen.line()
-            self._streamed, first = False, ""
+        if self._was_streamed:  # its text is there already
+            first, content = "", [block for block in content if block.get("type") != "text"]
         for block in content:
             kind = block.get("type")
-            if kind == "text" and (first or not self.streams):
+            if kind == "text":
                 self.narrator.fact(first, "Claude", block.get("text", ""), (" … cut off" if cut else "", WARN))
             elif kind == "tool_use":
                 self._calls[block["id"]] = block["name"]
                 call = shown_call(block["name"], block["input"])
                 parts: list[Part] = [call[:-1] + " ", ("… cut off", WARN)] if cut else [call]
                 self.narrator.fact(first, "Claude", *parts)
-            elif kind != "text":
+            else:
                 self.narrator.fact(first, "Claude", (f"({one_line(kind, 60)})", DIM))
             first = ""
-        if not content:
+        if first and not content:
             self.narrator.fact(first, "Claude", ("(nothing)", DIM))
 
     def _error(self, record: Record) -> None:
@@ -140,20 +160,8 @@ class LiveJournal(MemoryStore):
         self.narrator.move(move_of(record, self._moves))
         for _, change in record.data["effects"]:
             for what, value in change.items():
-                self._effect(what, value)
-
-    def _effect(self, what: str, value: Any) -> None:
-        told = {
-            "wait": lambda: f"waits {value:.1f} s, then sends the same bytes again",
-            "max_tokens": lambda: f"asks again with max_tokens={value}",
-            "model": lambda: f"goes on with the model {one_line(value, 60)}",
-            "say": lambda: f"says: {one_line(words_of(value), 400)}",
-            "discard": lambda: "leaves the reply out of the history",
-            "compact": lambda: "has the history summarised first",
-            "park": lambda: "parks the run: the API stays away",
-        }.get(what)
-        if told is not None:
-            self.narrator.fact("fsm", "", (told(), DIM))
+                if told := _effect(what, value):
+                    self.narrator.fact("fsm", "", (told, DIM))
 
     def _tool_begin(self, record: Record) -> None:
         if len(record.data["ids"]) > 1:
@@ -163,7 +171,9 @@ class LiveJournal(MemoryStore):
         for call_id, content, is_error, _ in record.data["ends"]:
             name = self._calls.get(call_id, call_id)
             tail = (" (error)", BAD) if is_error else ""
-            self.narrator.fact("tools", "Tools", (f"{one_line(name, 64)} → ", DIM), one_line(words_of(content), _RESULT), tail)
+            self.narrator.fact(
+                "tools", "Tools", (f"{one_line(name, 64)} → ", DIM), one_line(words_of(content), _RESULT), tail
+            )
 
     def _answer(self, record: Record) -> None:
         verbs = {"approve": "approves", "edit": "changes and approves", "deny": "denies"}
@@ -179,7 +189,11 @@ class LiveJournal(MemoryStore):
             self.narrator.fact("code", "Code", one_line(data["error"], 400), (" (raised)", BAD))
         else:
             value = data["value"]
-            more = f" ({one_line(json.dumps(value, ensure_ascii=False), 120)})" if value not in {None, data["outcome"]} else ""
+            more = (
+                f" ({one_line(json.dumps(value, ensure_ascii=False), 120)})"
+                if value not in {None, data["outcome"]}
+                else ""
+            )
             self.narrator.fact("code", "Code", f"says {one_line(data['outcome'], 60)}{more}")
 
     # ── what is waited for ──────────────────────────────────────────────────────────────────────────────────────────
@@ -194,6 +208,26 @@ class LiveJournal(MemoryStore):
             self.screen.busy(f"{one_line(last.data['state'], 60)} …")
         elif last.kind == "move" and any("wait" in change for _, change in last.data["effects"]):
             self.screen.busy("waiting …")
+
+
+def _effect(what: str, value: Any) -> str:
+    """What an effect changed, in words; empty where it says nothing to a person."""
+    match what:
+        case "wait":
+            return f"waits {value:.1f} s, then sends the same bytes again"
+        case "max_tokens":
+            return f"asks again with max_tokens={value}"
+        case "model":
+            return f"goes on with the model {one_line(value, 60)}"
+        case "say":
+            return f"says: {one_line(words_of(value), 400)}"
+        case "discard":
+            return "leaves the reply out of the history"
+        case "compact":
+            return "has the history summarised first"
+        case "park":
+            return "parks the run: the API stays away"
+    return ""
 
 
 def words_of(content: Any) -> str:
@@ -224,9 +258,12 @@ def show_verdict(screen: Screen, verdict: Verdict, *, requests: int, ok: bool, p
     screen.line((used(verdict, requests), DIM), indent=4)
     if ok:
         return
-    rows = {"why": why, "do": one_line(verdict.evidence.get("todo") or "", 400)}
-    rows |= {key: one_line(json.dumps(value, ensure_ascii=False, default=repr), 400) for key, value in verdict.evidence.items()
-             if key not in {"why", "todo"} and value not in (None, [], {})}  # fmt: skip
+    evidence = verdict.evidence
+    rows = {"why": why, "do": one_line(evidence.get("todo") or "", 400)}
+    for key, value in evidence.items():
+        if key not in rows | {"todo": ""} and value not in (None, [], {}):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+            rows[one_line(key, 20)] = one_line(shown, 400)
     if verdict.pending_tool_ids:
         rows["open calls"] = ", ".join(one_line(each, 80) for each in verdict.pending_tool_ids)
     width = max((len(clean(key)) for key in rows), default=0)

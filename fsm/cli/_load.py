@@ -86,7 +86,7 @@ def split(target: str) -> tuple[str, str]:
 
 
 def workflows_of(module: ModuleType) -> dict[str, type[Workflow]]:
-    """The workflows that a module declares, by name, in its order; those that it imports only where it has no others."""
+    """The workflows that a module declares, by name, in its order; imported ones only where it has no others."""
     every = {
         name: value
         for name, value in vars(module).items()
@@ -106,7 +106,7 @@ def _named(source: str, module: ModuleType, name: str, found: dict[str, type[Wor
     there = f"; it declares {', '.join(found)}" if found else ", and it declares none"
     if value is None:
         raise CommandError(f"{source} has no workflow {name!r}{there}{_near(name, found)}")
-    what = f"a class that is no subclass of Workflow" if isinstance(value, type) else f"{one_line(repr(value), 60)}"
+    what = "a class that is no subclass of Workflow" if isinstance(value, type) else f"{one_line(repr(value), 60)}"
     raise CommandError(f"{source}:{name} is {what}, not a workflow{there}")
 
 
@@ -132,7 +132,9 @@ def load_module(source: str) -> ModuleType:
         raise CommandError(f"{error.filename or source}:{error.lineno}: this is no Python: {error.msg}") from error
     except BaseException as error:
         what = f"{type(error).__name__}: {one_line(error, 300)}" if str(error) else type(error).__name__
-        raise CommandError(f"{source}{_line_of(error, source)}: importing it failed with {what}{_remedy(error)}") from error
+        raise CommandError(
+            f"{source}{_line_of(error, source)}: importing it failed with {what}{_remedy(error)}"
+        ) from error
     finally:
         lenient.reset(token)
 

@@ -1,4 +1,4 @@
-"""Two loops as they are written by hand every day, each with a fault that is hard to see. `fsm demo` runs and watches them.
+"""Two loops as they are written by hand every day, each with a fault that is hard to see; `fsm demo` watches them.
 
 Both are ordinary programs around `client.messages.create`; nothing in them knows of a workflow.
 """

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fsm._errors import MissingExtra
 from fsm._graph import Graph
 
 from ._errors import CommandError
 
-SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "table"}
+Format: TypeAlias = Literal["svg", "dot", "mermaid", "table"]
+
+SUFFIXES: Mapping[str, Format] = {
+    ".svg": "svg",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".md": "table",
+}
 HOW_SVG = "pip install 'claude-fsm[svg]'"
 
 
@@ -42,7 +52,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Path) -> Format:
     """The format that a file name asks for.
 
     Raises:

@@ -20,7 +20,7 @@ from ._show import DIM, HEAD, Screen
 if TYPE_CHECKING:
     from fsm import OpenCall, Question, Result, Workflow
 
-    from ._live import LiveJournal, Narrator
+    from ._live import Narrator
 
 OK, ENDED, PARKED, INTERRUPTED = 0, 1, 3, 130
 
@@ -28,11 +28,18 @@ OK, ENDED, PARKED, INTERRUPTED = 0, 1, 3, 130
 def run(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="file.py:Class or module:Class", show_default=False)],
     given: Annotated[
-        str | None, typer.Argument(metavar="[INPUT]", help="What you say first; asked for, or read from a pipe.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[INPUT]", help="What you say first; asked for, or read from a pipe.", show_default=False
+        ),
     ] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Talk with a workflow that has a Human state; replies are streamed.")] = False,
+    *,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Talk with a workflow that has a Human state; replies are streamed.")
+    ] = False,
     emulate: Annotated[
-        bool, typer.Option("--emulate", help="No key: play a generated path; replies, tools and people are stood in for.")
+        bool,
+        typer.Option("--emulate", help="No key: play a generated path; replies, tools and people are stood in for."),
     ] = False,
     deps: Annotated[
         str | None,
@@ -44,13 +51,15 @@ def run(
         ),
     ] = None,
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For tools, records and log lines; may be repeated.")
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY=VALUE", help="For tools, records and log lines; may be repeated."),
     ] = None,
     draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE", help="Draw the path that it took.")] = None,
 ) -> int:
     """Run a workflow; every move is printed as it happens, approvals are asked for on the terminal.
 
-    Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked (a person or the API did not answer).
+    Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked: a person or the API did
+    not answer.
     """
     workflow = load_workflow(target)
     _refuse_broken(workflow)
@@ -59,7 +68,9 @@ def run(
     if chat and emulate:
         raise CommandError("--emulate plays a path by itself, nobody can chat with it: give one of the two")
     if chat and not any(node.kind == "Human" for node in workflow.graph.nodes):
-        raise CommandError(f"{workflow.name} has no Human state, so there is nobody to chat with: run it without --chat")
+        raise CommandError(
+            f"{workflow.name} has no Human state, so there is nobody to chat with: run it without --chat"
+        )
     pairs = _tags(tags or [])
     screen = Screen()
     if emulate:
@@ -135,7 +146,7 @@ def _driven(
     narrator = Narrator(screen, workflow.graph)
     typed = sys.stdin.isatty() and screen.is_terminal
     said = given if given is not None else _first_words(narrator, chat=chat)
-    journal = LiveJournal(narrator, streams=chat, quiet_input=typed and given is None)
+    journal = LiveJournal(narrator, quiet_input=typed and given is None)
     with client:
         return run_workflow(
             workflow,
@@ -144,7 +155,7 @@ def _driven(
             client=client,
             tags=tags,
             journal=journal,
-            ask=_asker(narrator, workflow, journal),
+            ask=_asker(narrator, workflow),
             stream=chat,
             on_delta=journal.delta if chat else None,
         )
@@ -152,10 +163,8 @@ def _driven(
 
 def _first_words(narrator: Narrator, *, chat: bool) -> str:
     """What is said first: a line from the terminal, or all of a pipe (with --chat, its first line)."""
-    if not sys.stdin.isatty() and not chat:
-        words = sys.stdin.read().strip()
-    else:
-        words = _line(narrator) or ""
+    is_pipe = not sys.stdin.isatty()
+    words = sys.stdin.read().strip() if is_pipe and not chat else _line(narrator)
     if not words:
         raise CommandError("nothing was said: give INPUT as an argument, or pipe it in")
     return words
@@ -175,9 +184,7 @@ def _line(narrator: Narrator) -> str | None:
         return None
 
 
-def _asker(
-    narrator: Narrator, workflow: type[Workflow], journal: LiveJournal
-) -> Callable[[Question], Any]:
+def _asker(narrator: Narrator, workflow: type[Workflow]) -> Callable[[Question], Any]:
     from fsm._terminal import ask
 
     def check(call: OpenCall, new_input: Mapping[str, Any]) -> str | None:
@@ -193,7 +200,6 @@ def _asker(
             return line
         return ask(question, check=check)
 
-    del journal
     return asked
 
 
@@ -205,7 +211,9 @@ def _end(screen: Screen, result: Result, *, chat: bool, draw: Path | None) -> in
 
     show_result(screen, result)
     if result.parked:
-        screen.line(("It was kept in memory only. A program that gives run() a journal can resume() it.", DIM), indent=4)
+        screen.line(
+            ("It was kept in memory only. A program that gives run() a journal can resume() it.", DIM), indent=4
+        )
     if draw is not None:
         text = result.diagram(format_of(draw))
         screen.line(("drawn: ", DIM), one_line(clean(write_text(draw, text))), indent=4)

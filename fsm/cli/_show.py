@@ -5,6 +5,7 @@ Foreign text goes in as plain strings, through `clean`, and never as markup (X8)
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -27,6 +28,8 @@ _WIDEST = 140
 _ASCII = str.maketrans(
     {"─": "-", "→": "->", "·": "-", "✓": "ok", "✗": "x", "‖": "||", "×": "x", "…": "...", "│": "|", "▶": ">", "’": "'"}
 )
+
+_WORDS = re.compile(r"\n|[^\S\n]+|\S+")
 
 # Who acts: the colours of the pictures, as far as a terminal has them.
 STYLES = {
@@ -77,7 +80,7 @@ class Screen:
 
     def _rows(self, text: Text, column: int) -> list[Text]:
         width = max(self.width - column, 20)
-        rows = []
+        rows: list[Text] = []
         for piece in text.split("\n", allow_blank=True):
             rows += piece.wrap(self.console, width) or [piece]
         return rows
@@ -147,11 +150,32 @@ class Screen:
     def _write(self, text: str) -> None:
         self.console.file.write(text)
 
-    def delta(self, words: str, style: str = "") -> None:
-        """A piece of a line, at once: streamed text."""
-        self.stop()
-        self.console.print(self.text((words, style)), end="", soft_wrap=True)
+    def stream(self, words: str, column: int, *, at: int | None) -> int:
+        """A piece of a text, at once; lines are broken before words and go on at `column`.
+
+        Params: `at` is the column where the piece before ended, None to begin at `column` of the present line.
+        Returns the column where this one ends.
+        """
+        here = column if at is None else at
+        for piece in _WORDS.findall(clean(words)):
+            if piece == "\n" or (not piece.isspace() and here > column and here + len(piece) > self.width):
+                self._write("\n" + " " * column)
+                here = column
+            if piece != "\n" and not (piece.isspace() and here == column and at is not None):
+                self._write(self._fit(piece))
+                here += len(piece)
         self.console.file.flush()
+        return here
+
+    def begin(self, label: Text, column: int) -> None:
+        """A label; the text that belongs to it is streamed behind it."""
+        head = label.copy()
+        head.pad_right(column - head.cell_len)
+        self.console.print(head, end="", soft_wrap=True)
+
+    def end_line(self) -> None:
+        """End a line that was streamed."""
+        self._write("\n")
 
     def busy(self, words: str) -> None:
         """A moving line while something is waited for; nothing without a terminal."""

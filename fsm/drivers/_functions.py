@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 from fsm._events import CodeEnded
 from fsm._facts import Facts
+from fsm._ledger import plain
 from fsm._states import Outcome
 from fsm._toolspec import Context
 
@@ -32,7 +32,7 @@ def code_ended(at: float, value: Any, started: float) -> CodeEnded:
         return CodeEnded(at, None, error=f"{type(value).__name__}: {value}", seconds=seconds)
     name, kept = (value.name, value.value) if isinstance(value, Outcome) else (value, value)
     try:
-        json.dumps(kept, allow_nan=False)
+        kept = plain(kept)
     except (TypeError, ValueError) as error:
         return CodeEnded(at, None, error=f"the value of the outcome is not JSON: {error}", seconds=seconds)
     return CodeEnded(at, name, kept, seconds=seconds)

@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field, frozen
@@ -19,8 +20,8 @@ from attrs import define, field, frozen
 from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools
 from fsm._conversation import Conversation
 from fsm._effects import as_blocks
-from fsm._errors import DeclarationError, RunError
-from fsm._events import Answered, Decision, Event, Parked, ToolEnd, ToolsEnded
+from fsm._errors import DecisionError, DeclarationError, RunError
+from fsm._events import Answered, CodeEnded, Decision, Event, Parked, ToolEnd, ToolsEnded
 from fsm._records import Move, Record
 from fsm._toolspec import Context
 from fsm.journal import Store
@@ -93,6 +94,10 @@ class Session:
         records, actions = self.conversation.feed(event)
         self.store.append(self.run_id, records)
         self.durable += len(records)
+        if isinstance(event, ToolsEnded):
+            self.entered.difference_update(end.call_id for end in event.ends)
+        elif isinstance(event, CodeEnded):
+            self.entered.clear()
         return Turn(tuple(self._observed(records)), actions[0] if actions else None)
 
     def _observed(self, records: Sequence[Record]) -> list[Move]:
@@ -119,12 +124,16 @@ class Session:
         """
         if self.conversation.run.seq != self.durable:  # interrupted between deciding and recording: the journal counts
             fresh = Conversation(self.conversation.plan, self.conversation.heads)
-            fresh.fold(self.store.read(self.run_id))
+            with suppress(RunError):  # the journal does not know the run: nothing was recorded
+                fresh.fold(self.store.read(self.run_id))
             self.conversation, self.durable = fresh, fresh.run.seq
+        if not self.durable:
+            return
         run = self.conversation.run
         kept = tuple(end for end in ends if end.call_id in run.open and run.open[end.call_id].end is None)
         if kept and not self.conversation.finished:
-            self.commit(ToolsEnded(self.clock(), kept))
+            with suppress(DecisionError):  # a guard that raises: the results are lost, the interruption is not
+                self.commit(ToolsEnded(self.clock(), kept))
         if not self.conversation.finished and self.conversation.run.parked is None:
             self.commit(Parked(self.clock(), "interrupted", untouched=self._untouched()))
 
@@ -141,6 +150,8 @@ class Session:
         moves: tuple[Move, ...] = ()
         action: Action | None = None
         for event in first:
+            if self.conversation.finished:
+                break  # the event before this one ended it
             turn = self.commit(event)
             moves, action = moves + turn.moves, turn.action
         turn = Turn(moves, action)

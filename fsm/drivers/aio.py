@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
 from fsm._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
+from fsm._errors import JournalError
 from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
 from fsm._records import Move
 from fsm._sdk import Request, send_async
@@ -21,46 +23,67 @@ from ._pump import PARALLEL, PATIENCE, Session
 from ._threads import THREADS
 
 
-async def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> AsyncGenerator[Move | Delta, None]:
+async def drive(
+    session: Session, first: Sequence[Event], *, deltas: bool = False
+) -> AsyncGenerator[Move | Delta, None]:
     """Drive a run until it ends or parks, giving each move once it is recorded.
 
-    Leaving the loop, or cancelling the task, parks the run as `interrupted`; a cancellation goes on to the caller.
+    Leaving the loop, cancelling the task and a callback that raises park the run as `interrupted`, and go on to the
+    caller.
     """
-    pump = session.pump(first)
     calls = _Calls(session)
     try:
-        turn = next(pump)
-        while True:
-            for move in turn.moves:
-                yield move
-            if isinstance(turn.action, Finish):
-                return
-            event: Event | None = None
-            async for item in _perform(session, calls, turn.action):
-                if isinstance(item, Delta):
-                    if session.on_delta is not None:
-                        await _maybe(session.on_delta(item))
-                    if deltas:
-                        yield item
-                else:
-                    event = item
-            assert event is not None  # noqa: S101 - every action ends with an event
-            turn = pump.send(event)
-    except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
-        if not session.conversation.finished:
-            calls.keep_finished()
-            session.commit(Parked(session.clock(), "interrupted"))
+        async with aclosing(_go_on(session, calls, first, deltas=deltas)) as items:
+            async for item in items:
+                yield item
+    except JournalError:
+        raise  # after a failure of the storage only reading is allowed
+    except BaseException:
+        session.park(calls.finished())
         raise
     finally:
         calls.abandon()
+        for left in session.owed:
+            if inspect.iscoroutine(left):
+                left.close()
+        client = session.own_client()
+        if client is not None:
+            await client.close()
 
 
-async def _perform(session: Session, calls: _Calls, action: Action | None) -> AsyncIterator[Delta | Event]:
+async def _go_on(
+    session: Session, calls: _Calls, first: Sequence[Event], *, deltas: bool
+) -> AsyncGenerator[Move | Delta, None]:
+    pump = session.pump(first)
+    turn = next(pump)
+    while True:
+        while session.owed:
+            await session.owed.pop(0)
+        for move in turn.moves:
+            yield move
+        if isinstance(turn.action, Finish):
+            return
+        event: Event | None = None
+        async with aclosing(_perform(session, calls, turn.action)) as items:
+            async for item in items:
+                if not isinstance(item, Delta):
+                    event = item
+                    continue
+                if session.on_delta is not None:
+                    await _maybe(session.on_delta(item))
+                if deltas:
+                    yield item
+        assert event is not None  # noqa: S101 - every action ends with an event
+        turn = pump.send(event)
+
+
+async def _perform(session: Session, calls: _Calls, action: Action | None) -> AsyncGenerator[Delta | Event, None]:
     if isinstance(action, SendRequest):
         wants = session.stream or session.on_delta is not None
         request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
-        async for item in send_async(request):
-            yield item
+        async with aclosing(send_async(request)) as items:
+            async for item in items:
+                yield item
     elif action is None or isinstance(action, RunTools):
         if action is not None:
             calls.start(action.calls)
@@ -84,6 +107,7 @@ async def _maybe(value: Any) -> Any:
 
 async def _run_code(session: Session, action: RunCode) -> CodeEnded:
     started = time.monotonic()
+    session.entered.add(action.state)
     try:
         if inspect.iscoroutinefunction(action.fn):
             value = await call_function(action.fn, action.facts, session.context(None))
@@ -110,7 +134,7 @@ async def _in_thread(job: Any) -> Any:
             future.set_result(outcome)
 
     def done(outcome: tuple[bool, Any]) -> None:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
             loop.call_soon_threadsafe(give, outcome)
 
     THREADS.run(guarded, done)
@@ -126,66 +150,98 @@ class _Calls:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.running: dict[asyncio.Task[ToolEnd], OpenCall] = {}
+        self.entered_at: dict[str, float] = {}
+        self.given_up: list[asyncio.Task[ToolEnd]] = []
         self.ready: list[ToolEnd] = []
+        self.given = 0  # how many of `ready` were handed out; they stay until the next are, so that none can be lost
 
     def start(self, calls: Sequence[OpenCall]) -> None:
         """Validate each call and start it; at most `PARALLEL` at once."""
         gate = asyncio.Semaphore(PARALLEL)
-        self.ready = []
+        self.running, self.entered_at, self.ready, self.given = {}, {}, [], 0
         for call in calls:
             refusal = self.session.toolbox.refusal(call)
             if refusal is not None:
                 self.ready.append(refusal)
             else:
-                self.running[asyncio.ensure_future(_run_call(self.session, call, gate))] = call
+                self.running[asyncio.ensure_future(self._run(call, gate))] = call
+
+    async def _run(self, call: OpenCall, gate: asyncio.Semaphore) -> ToolEnd:
+        async with gate:
+            self.session.entered.add(call.id)
+            self.entered_at[call.id] = time.monotonic()
+            return await _run_call(self.session, call)
 
     async def some_ended(self) -> ToolsEnded:
         """Wait for the next end, and a moment for its siblings."""
-        ends, self.ready = self.ready, []
-        if self.running and not ends:
-            await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
-        if any(not task.done() for task in self.running):
-            await asyncio.wait(self.running, timeout=PATIENCE)
-        return ToolsEnded(self.session.clock(), (*ends, *self._collect()))
+        del self.ready[: self.given]
+        patient_until: float | None = None
+        while self.running:
+            now = time.monotonic()
+            if self.ready and patient_until is None:
+                patient_until = now + PATIENCE
+            if patient_until is not None and now >= patient_until:
+                break
+            until = min(self._deadlines(), default=now + PATIENCE)  # none has been entered: look again
+            until = until if patient_until is None else min(until, patient_until)
+            await asyncio.wait(self.running, timeout=max(0.0, until - now), return_when=asyncio.FIRST_COMPLETED)
+            self._collect()
+            self._give_up_overdue()
+        self.given = len(self.ready)
+        return ToolsEnded(self.session.clock(), tuple(self.ready))
 
-    def _collect(self) -> list[ToolEnd]:
-        done = [task for task in self.running if task.done() and not task.cancelled()]
-        for task in done:
+    def _deadlines(self) -> list[float]:
+        return [self._deadline(call) for call in self.running.values() if call.id in self.entered_at]
+
+    def _deadline(self, call: OpenCall) -> float:
+        """When a call is given up that does not even end when it is cancelled."""
+        assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
+        return self.entered_at[call.id] + call.spec.timeout + PATIENCE
+
+    def _collect(self) -> None:
+        for task in [task for task in self.running if task.done()]:
             del self.running[task]
-        return [task.result() for task in done]
+            if not task.cancelled():
+                self.ready.append(task.result())
 
-    def keep_finished(self) -> None:
-        """On an interruption: record what had ended, so that only the others are of unknown outcome."""
-        ends = (*self.ready, *self._collect())
-        if ends:
-            self.session.commit(ToolsEnded(self.session.clock(), ends))
+    def _give_up_overdue(self) -> None:
+        now = time.monotonic()
+        for task, call in tuple(self.running.items()):
+            if call.id in self.entered_at and now >= self._deadline(call):
+                del self.running[task]
+                self.given_up.append(task)
+                self.ready.append(timeout_end(call, call.spec.timeout if call.spec else 0.0))
+
+    def finished(self) -> tuple[ToolEnd, ...]:
+        """On an interruption: what had ended by now, so that only the others are of unknown outcome."""
+        self._collect()
+        return tuple(self.ready)
 
     def abandon(self) -> None:
         """Cancel what still runs."""
-        for task in self.running:
+        for task in (*self.running, *self.given_up):
             task.cancel()
-        self.running = {}
+        self.running, self.given_up = {}, []
 
 
-async def _run_call(session: Session, call: OpenCall, gate: asyncio.Semaphore) -> ToolEnd:
+async def _run_call(session: Session, call: OpenCall) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
-    async with gate:
-        started = time.monotonic()
-        runnable = session.toolbox.of(call.spec)
-        try:
-            async with asyncio.timeout(call.spec.timeout):
-                if runnable.is_async:
-                    value = await runnable.call(call, session.context(call.id))
-                else:
-                    value = await _in_thread(partial(runnable.call, call, session.context(call.id)))
-                    value = await _maybe(value)
-            return end_of(call, value, started)
-        except TimeoutError as error:
-            late = time.monotonic() - started >= call.spec.timeout
-            return timeout_end(call, call.spec.timeout) if late else failed_end(call, error, started)
-        except asyncio.CancelledError as error:
-            if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise
-            return failed_end(call, error, started)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
-            return failed_end(call, error, started)
+    started = time.monotonic()
+    runnable = session.toolbox.of(call.spec)
+    try:
+        async with asyncio.timeout(call.spec.timeout) as limit:
+            if runnable.is_async:
+                value = await runnable.call(call, session.context(call.id))
+            else:
+                value = await _in_thread(partial(runnable.call, call, session.context(call.id)))
+                value = await _maybe(value)
+        return end_of(call, value, started)
+    except TimeoutError as error:
+        return timeout_end(call, call.spec.timeout) if limit.expired() else failed_end(call, error, started)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return failed_end(call, error, started)
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
+        return failed_end(call, error, started)

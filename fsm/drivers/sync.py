@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fsm._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, SendRequest, Wait
+from fsm._errors import JournalError
 from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
 from fsm._records import Move
 from fsm._sdk import Request, send
@@ -24,7 +25,8 @@ from ._threads import THREADS
 def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> Iterator[Move | Delta]:
     """Drive a run until it ends or parks, giving each move once it is recorded.
 
-    Leaving the loop, or Ctrl-C, parks the run as `interrupted`; what had begun is known and nothing is lost.
+    Leaving the loop, Ctrl-C and a callback that raises park the run as `interrupted`; what had begun is known, and
+    nothing is lost. After Ctrl-C the drive ends as if it had been parked, everything else is raised.
     """
     pump = session.pump(first)
     calls = _Calls(session)
@@ -36,12 +38,16 @@ def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> 
                 return
             event = yield from _perform(session, calls, turn.action, deltas=deltas)
             turn = pump.send(event)
-    except (GeneratorExit, KeyboardInterrupt) as stop:
-        if not session.conversation.finished:
-            calls.keep_finished()
-            session.commit(Parked(session.clock(), "interrupted"))
-        if isinstance(stop, GeneratorExit):
+    except JournalError:
+        raise  # after a failure of the storage only reading is allowed
+    except BaseException as stop:
+        session.park(calls.finished())
+        if not isinstance(stop, KeyboardInterrupt) or not session.durable:
             raise
+    finally:
+        client = session.own_client()
+        if client is not None:
+            client.close()
 
 
 def _perform(session: Session, calls: _Calls, action: Action | None, *, deltas: bool) -> Generator[Delta, None, Event]:
@@ -81,6 +87,7 @@ def _send(session: Session, action: SendRequest, *, deltas: bool) -> Generator[D
 
 def _run_code(session: Session, action: RunCode) -> CodeEnded:
     started = time.monotonic()
+    session.entered.add(action.state)
     try:
         value = call_function(action.fn, action.facts, session.context(None))
         if asyncio.iscoroutine(value):
@@ -98,12 +105,13 @@ class _Calls:
         self.waiting: list[OpenCall] = []
         self.running: dict[str, tuple[OpenCall, float]] = {}
         self.ready: list[ToolEnd] = []
+        self.given = 0  # how many of `ready` were handed out; they stay until the next are, so that none can be lost
         self.done: SimpleQueue[ToolEnd] = SimpleQueue()
 
     def start(self, calls: Sequence[OpenCall]) -> None:
         """Validate each call and start it; at most `PARALLEL` at once."""
         self.done = SimpleQueue()  # what an abandoned call of an earlier reply still puts into the old one is ignored
-        self.ready = []
+        self.running, self.waiting, self.ready, self.given = {}, [], [], 0
         for call in calls:
             refusal = self.session.toolbox.refusal(call)
             self.waiting.append(call) if refusal is None else self.ready.append(refusal)
@@ -114,46 +122,48 @@ class _Calls:
             call = self.waiting.pop(0)
             started = time.monotonic()
             self.running[call.id] = (call, started)
+            self.session.entered.add(call.id)
             THREADS.run(partial(_run_call, self.session, call, started), self.done.put)
 
     def some_ended(self) -> ToolsEnded:
         """Wait for the next end, and a moment for its siblings."""
-        ends, self.ready = self.ready, []
-        while self.running or self.waiting:
+        del self.ready[: self.given]
+        patient_until: float | None = None
+        while self.running:
+            now = time.monotonic()
+            if self.ready and patient_until is None:
+                patient_until = now + PATIENCE
+            if patient_until is not None and now >= patient_until:
+                break
+            until = min(started + _timeout(call) for call, started in self.running.values())
+            until = until if patient_until is None else min(until, patient_until)
             try:
-                ends.append(self._ended(self.done.get(timeout=PATIENCE if ends else self._shortest())))
+                self._take(self.done.get(timeout=max(0.0, until - now)))
             except Empty:
-                ends.extend(self._overdue())
-                if ends:
-                    break
-        return ToolsEnded(self.session.clock(), tuple(ends))
+                self._give_up_overdue()
+        self.given = len(self.ready)
+        return ToolsEnded(self.session.clock(), tuple(self.ready))
 
-    def _ended(self, end: ToolEnd) -> ToolEnd:
-        self.running.pop(end.call_id, None)
-        self._fill()
-        return end
+    def _take(self, end: ToolEnd) -> None:
+        if self.running.pop(end.call_id, None) is not None:  # else it was given up: its late result is ignored
+            self.ready.append(end)
+            self._fill()
 
-    def _shortest(self) -> float:
+    def _give_up_overdue(self) -> None:
         now = time.monotonic()
-        return max(0.0, min(started + _timeout(call) - now for call, started in self.running.values()))
-
-    def _overdue(self) -> list[ToolEnd]:
-        now = time.monotonic()
-        late = [call for call, started in self.running.values() if now - started >= _timeout(call)]
-        for call in late:
-            del self.running[call.id]
+        for call, started in tuple(self.running.values()):
+            if now - started >= _timeout(call):
+                del self.running[call.id]
+                self.ready.append(timeout_end(call, _timeout(call)))
         self._fill()
-        return [timeout_end(call, _timeout(call)) for call in late]
 
-    def keep_finished(self) -> None:
-        """On an interruption: record what had ended, so that only the others are of unknown outcome."""
-        ends = list(self.ready)
+    def finished(self) -> tuple[ToolEnd, ...]:
+        """On an interruption: what had ended by now, so that only the others are of unknown outcome."""
         while not self.done.empty():
             end = self.done.get()
             if self.running.pop(end.call_id, None) is not None:
-                ends.append(end)
-        if ends:
-            self.session.commit(ToolsEnded(self.session.clock(), tuple(ends)))
+                self.ready.append(end)
+        return tuple(self.ready)
 
 
 def _timeout(call: OpenCall) -> float:
@@ -165,7 +175,8 @@ def _run_call(session: Session, call: OpenCall, started: float) -> ToolEnd:
     try:
         value: Any = session.toolbox.of(call.spec).call(call, session.context(call.id))
         if asyncio.iscoroutine(value):
-            value = asyncio.run(value)
+            # The limit here ends the thread of a call that was given up; the result was answered by then.
+            value = asyncio.run(asyncio.wait_for(value, call.spec.timeout + PATIENCE))
         return end_of(call, value, started)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
         return failed_end(call, error, started)

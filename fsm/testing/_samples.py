@@ -11,7 +11,7 @@ MOST = 24
 """Values tried for one schema."""
 
 _DEEPEST = 8  # a schema that refers to itself ends here
-_NUMBERS = (1, 0, 2, 5, 10, 100, 1000, -1)
+_NUMBERS = (1, 1000, 0, -1, 2, 5, 10, 100)
 _STRINGS: Mapping[str, str] = {
     "date": "2026-01-31",
     "time": "12:00:00Z",

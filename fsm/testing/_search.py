@@ -12,7 +12,7 @@ looked at. Three kinds of search take turns until nothing new is found:
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
 from fsm._fold import RunState, family
@@ -24,16 +24,18 @@ MOST_SITUATIONS = 3000
 """Situations looked at in one breadth-first search."""
 
 MOST_TRIED = 400
-"""Situations looked at for one row, and for one way to an end."""
+"""Situations looked at for one way to an end."""
+
+MOST_STEPS = 1500
+"""Steps tried for one row, in each of the two ways."""
 
 MOST_TURNS = 6
 """The largest `Limits(turns=)` tried for rows that `over_limit` leads to."""
 
-_CHANCES = 2  # searches for one row that find nothing
-
 _LENGTHENING = frozenset({"max_tokens", "pause_turn"})  # they make a state send again without ending its turn
 
 Filter = Callable[[Node, Step], bool]
+Wanted = Callable[[Node], bool]
 
 
 def anything(node: Node, step: Step) -> bool:
@@ -105,15 +107,16 @@ class Search:
 
     def _spread(self, start: Node, allowed: Filter) -> None:
         seen: set[Hashable] = set()
-        given_up: Counter[Key] = Counter()
+        given_up: dict[Key, int] = {}  # row -> how much was known when it was last looked for in vain
         self._note(start)
         todo = deque([start])
         while todo:
             self._breadth_first(todo, seen, allowed)
             for edge in self.missing():
-                if given_up[edge.key] < _CHANCES and self._may_happen(edge, start):
+                known = len(seen)
+                if given_up.get(edge.key) != known and self._may_happen(edge, start):
                     node = self._toward(edge)
-                    given_up[edge.key] += node is None
+                    given_up[edge.key] = known
                     todo.extend([node] if node is not None else [])
 
     def _may_happen(self, edge: Edge, start: Node) -> bool:
@@ -182,10 +185,9 @@ class Search:
         todo = deque(self.entered[edge.source][:3])
         seen = {counted(node.run) for node in todo}
         tried = 0
-        while todo and tried < MOST_TRIED:
-            node = todo.popleft()
-            tried += 1
-            for after in self._onward(node, allowed):
+        while todo and tried < MOST_STEPS:
+            for after in self._onward(todo.popleft(), allowed):
+                tried += 1
                 if edge.key in after.taken:
                     return after
                 key = counted(after.run)
@@ -222,9 +224,7 @@ class Search:
         state = self.graph.by_name[node.run.state]
         return node.run.closed is not None and state.ok and not state.is_exit
 
-    def first_of(
-        self, start: Node, wanted: Callable[[Node], bool], allowed: Filter, *, within: int = MOST_TRIED
-    ) -> Node | None:
+    def first_of(self, start: Node, wanted: Wanted, allowed: Filter, *, within: int = MOST_TRIED) -> Node | None:
         """Breadth first, at most `within` steps, to the first node that is wanted. Rounds count: loops end."""
         if wanted(start):
             return start

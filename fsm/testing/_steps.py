@@ -27,7 +27,7 @@ GO_ON = "Please go on."
 """What a person says where nothing else is asked for."""
 
 _FAR = "3600"  # seconds in retry-after that no run waits for, so that it parks at once
-_FEW = 4  # inputs tried for a tool whose approval depends on them
+_FEW = 6  # inputs tried for a tool whose approval depends on them
 _PROPER = frozenset({Group.TURN})
 
 

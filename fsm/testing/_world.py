@@ -1,11 +1,12 @@
 """A world that does what a script says: it steps the pure conversation, without driver, clock or client.
 
-The replies are made by the emulator and read as the driver reads them, so that a path which is found here can be played
-through the real client.
+The replies are made as the emulator makes them and read as the driver reads them, so that a path which is found here
+can be played through the real client.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -34,9 +35,9 @@ from fsm._heads import Heads
 from fsm._states import Claude
 from fsm._wire import failed_from_response, failed_malformed, read_message
 from fsm._workflow import WorkflowType
+from fsm.testing import _serving
 from fsm.testing._reply import Reply
 from fsm.testing._steps import Script, Step
-from fsm.testing.emulator import Emulator
 
 Key = tuple[str, str, int]
 """Source, event, place among the alternatives: what names a row."""
@@ -113,7 +114,7 @@ class World:
         """The run after one more step, and after the waits that it leads to.
 
         Raises:
-            StepFailed: a guard, an effect or a prompt raised, or the API would refuse the request.
+            StepFailed: a guard, an effect or a prompt raised.
         """
         conversation = copy(node.conversation)
         now = node.now + 1.0
@@ -146,7 +147,9 @@ class World:
             return CodeEnded(now, step.outcome, step.value, error=error)
         if step.kind == "park":
             return Parked(now, "waiting_person")
-        return {"cancel": Cancelled, "crash": Resumed, "expire": TimePassed}[step.kind](now)
+        if step.kind == "cancel":
+            return Cancelled(now)
+        return Resumed(now) if step.kind == "crash" else TimePassed(now)
 
 
 def started(workflow: WorkflowType, text: str, limits: Mapping[str, float], heads: Heads) -> Started:
@@ -177,22 +180,27 @@ def _sent(action: SendRequest, reply: Reply, now: float, *, seed: int) -> Replie
     if reply.cut is not None:
         streams = action.params["max_tokens"] > STREAM_ABOVE or reply.cut.clean
         return Failed(now, "cut_stream" if streams else "connection_error", "The reply was lost on the way.", draw=DRAW)
-    emulator = Emulator([reply], seed=seed)
-    headers = {"x-api-key": "test-key", "anthropic-version": "2023-06-01", "content-type": "application/json"}
-    if action.betas:
-        headers["anthropic-beta"] = ",".join(action.betas)
-    answer = emulator.answer("POST", "/v1/messages", headers, action.body())
-    if emulator.unconsumed:
-        msg = f"the API would refuse the request: {emulator.requests[-1].error}"
+    if reply.repeats:
+        msg = "repeat_id() has no meaning here: write out the calls with replies.message([...])"
         raise StepFailed(msg)
-    body, found = b"".join(answer.chunks), dict(answer.headers)
-    if answer.status != 200:  # noqa: PLR2004 - HTTP's own number
-        return failed_from_response(answer.status, found, body, at=now, draw=DRAW)
+    if reply.content is not None and reply.error is None:
+        ids, signer = _serving.Ids(seed), _serving.Signer(seed)
+        tokens = _serving.tokens(sum(map(len, action.encoded)))
+        message = _serving.build_message(reply, action.params, ids=ids, signer=signer, known=b"", input_tokens=tokens)
+        content = json.dumps(message["content"], ensure_ascii=False)
+        return Replied(now, message, content, request_id=f"req_{seed}", price=0.0)
+    body = (
+        reply.body
+        if reply.body is not None
+        else json.dumps({"type": "error", "error": dict(reply.error or {})}).encode()
+    )
+    if reply.status != 200:  # noqa: PLR2004 - HTTP's own number
+        return failed_from_response(reply.status, reply.headers, body, at=now, draw=DRAW)
     try:
-        wire = read_message(body, found.get("content-type"))
+        wire = read_message(body, reply.headers.get("content-type"))
     except WireError as error:
         return failed_malformed(error, at=now, draw=DRAW)
-    return Replied(now, wire.message, wire.content_json, request_id=found.get("request-id"), price=0.0)
+    return Replied(now, wire.message, wire.content_json, price=0.0)
 
 
 def script_of(world: World, node: Node) -> Script:

@@ -20,7 +20,7 @@ from fsm._graph import Edge, Graph
 from fsm._workflow import Workflow, WorkflowType
 from fsm.testing._path import Path, Paths, Uncovered, assert_path
 from fsm.testing._reply import Reply
-from fsm.testing._search import Search, is_over, nothing_wrong, or_parks
+from fsm.testing._search import Search, Wanted, is_over, nothing_wrong, or_parks
 from fsm.testing._steps import Step, Steps
 from fsm.testing._world import Key, Node, World, script_of
 
@@ -71,11 +71,13 @@ def paths(
     graph = workflow.graph
     wanted = [edge for edge in graph.edges if cover == "transitions" or not edge.implied]
     if cover == "states":
-        wanted = _one_for_each_state(graph, search)
+        wanted = _into_each_state(graph, search)
     elif cover not in {"transitions", "declared"}:
         msg = f"paths(cover=...) takes 'transitions', 'declared' or 'states', not {cover!r}"
         raise UsageError(msg)
     made = Paths(_path(search, edge, search.found[edge.key]) for edge in wanted if edge.key in search.found)
+    if cover == "states":
+        made = _without_superfluous(made)
     made.uncovered = tuple(Uncovered(e, _why_not(search, e)) for e in wanted if e.key not in search.found)
     return made
 
@@ -101,21 +103,23 @@ def happy_path(
         problems = "".join(f"; in '{state}': {text}" for state, text in search.problems.items())
         msg = f"'{workflow.name}': no run was found that comes to an end{problems}"
         raise UsageError(msg)
+    # A chat may have no final state: then a person who stays away is its end.
+    good_end = search.is_success if search.first_of(node, search.is_success, nothing_wrong) is not None else is_over
     own = {edge.key for edge in workflow.graph.edges if not edge.implied}
     done: set[Key] = set()
-    while node.depth < _LONGEST and (longer := _with_something_new(search, node, own - done)) is not None:
+    while node.depth < _LONGEST and (longer := _with_something_new(search, node, own - done, good_end)) is not None:
         done.update(key for found in longer.line() for key in found.taken)
         node = longer
     return _path(search, None, node)
 
 
-def _with_something_new(search: Search, node: Node, new: set[Key]) -> Node | None:
-    """The nearest node behind a row that was not taken yet and from which the run can still succeed."""
+def _with_something_new(search: Search, node: Node, new: set[Key], good_end: Wanted) -> Node | None:
+    """The nearest node behind a row that was not taken yet and from which the run can still come to a good end."""
 
     def wanted(after: Node) -> bool:
         if after.is_over or new.isdisjoint(after.taken):
             return False
-        return search.first_of(after, search.is_success, nothing_wrong) is not None
+        return search.first_of(after, good_end, or_parks) is not None
 
     def as_declared(before: Node, step: Step) -> bool:
         """Nothing goes wrong, or it does and the workflow says itself how to go on."""
@@ -146,15 +150,25 @@ def _search(
     return Search(World(workflow, text), steps)
 
 
-def _one_for_each_state(graph: Graph, search: Search) -> list[Edge]:
-    """For each state the row that enters it first."""
-    first: dict[str, Edge] = {}
-    by_depth = sorted(
-        (edge for edge in graph.edges if edge.key in search.found), key=lambda e: search.found[e.key].depth
-    )
-    for edge in by_depth:
-        first.setdefault(edge.dest, edge)
-    return [first[node.name] for node in graph.nodes if node.name in first]
+def _into_each_state(graph: Graph, search: Search) -> list[Edge]:
+    """For each state the row that enters it by the shortest way; where no run enters it, its first row."""
+
+    def length(edge: Edge) -> float:
+        return search.found[edge.key].depth if edge.key in search.found else float("inf")
+
+    into = [[edge for edge in graph.edges if edge.dest == node.name] for node in graph.nodes if not node.initial]
+    return [min(rows, key=length) for rows in into if rows]
+
+
+def _without_superfluous(made: Paths) -> Paths:
+    """The longest paths, and of the others those that enter a state which is in none of them."""
+    seen: set[str] = set()
+    kept = []
+    for path in sorted(made, key=lambda path: -len(set(path.states))):
+        if not seen.issuperset(path.states):
+            seen.update(path.states)
+            kept.append(path)
+    return Paths(path for path in made if path in kept)
 
 
 def _path(search: Search, edge: Edge | None, node: Node) -> Path:
