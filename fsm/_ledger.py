@@ -19,7 +19,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from ._alphabet import ALPHABET, Group, Keep
-from ._errors import IllegalRequest
+from ._errors import DeclarationError, IllegalRequest
 from ._legality import Legality
 
 
@@ -182,7 +182,7 @@ class Ledger:
                 message = {**message, "content": kept}  # noqa: PLW2901 - the copy replaces what it was made from
             if isinstance(content, list) and not has_tools and any("tool" in str(b.get("type")) for b in content):
                 msg = "a history with tool calls can only be continued by a state that has tools (R19e)"
-                raise IllegalCopy(msg)
+                raise DeclarationError(msg)
             fresh = fresh.append_message(message)
         return evolve(fresh, standing=Standing.OWES if self.standing is Standing.REFUSED else self.standing)
 
@@ -204,7 +204,3 @@ class Ledger:
 
     def _settled(self) -> Ledger:
         return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self
-
-
-class IllegalCopy(ValueError):  # noqa: N818 - states a fact
-    """`continues=` cannot copy this history."""

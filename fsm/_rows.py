@@ -55,7 +55,11 @@ def states_of_rows(
         for source, event, alternative in _read(name, number, row, built, guards):
             found.setdefault((source, event), []).append(alternative)
     for (source, event), alternatives in found.items():
-        built[source].lead(event, alternatives)
+        try:
+            built[source].lead(event, alternatives)
+        except DeclarationError as error:
+            msg = f"'{name}.{source}': {error}"
+            raise DeclarationError(msg) from None
     return built
 
 
@@ -120,14 +124,22 @@ def _named_guard(where: str, given: Any, guards: Mapping[str, Any]) -> Guard:
             msg = f"{where} refers to the guard {given!r}, which guards= does not have ({known})"
             raise DeclarationError(msg)
         given = guards[given]
-    return as_guard(given)
+    try:
+        return as_guard(given)
+    except DeclarationError as error:
+        msg = f"{where}: {error}"
+        raise DeclarationError(msg) from None
 
 
 def _effect(where: str, given: Any) -> Effect:
     if isinstance(given, str):
         msg = f"{where}: effects= takes effect objects such as say('...'), not the name {given!r}"
         raise DeclarationError(msg)
-    return as_effect(given)
+    try:
+        return as_effect(given)
+    except DeclarationError as error:
+        msg = f"{where}: {error}"
+        raise DeclarationError(msg) from None
 
 
 def _sources(where: str, given: Any, states: Mapping[str, State]) -> list[str]:

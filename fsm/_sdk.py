@@ -91,7 +91,7 @@ class Request:
             headers["anthropic-beta"] = ",".join(action.betas)
         arguments: dict[str, Any] = {
             "cast_to": httpx2.Response,
-            "options": {"headers": headers, "max_retries": 0},
+            "options": {"headers": headers, "max_retries": 0, "timeout": self.client.timeout},
         }
         if self.stream:
             arguments["stream"] = True

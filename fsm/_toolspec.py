@@ -6,6 +6,7 @@ name and the policy only.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar
@@ -120,7 +121,7 @@ def function_spec(fn: Callable[..., Any], *, name: str | None = None, **policy: 
     if not NAME.fullmatch(known):
         msg = f"tool name {known!r} ({where}) must match ^[a-zA-Z0-9_-]{{1,64}}$ (R40): pass @tool(name=...)"
         raise DeclarationError(msg)
-    description = policy.pop("description", None) or (fn.__doc__ or "").strip()
+    description = policy.pop("description", None) or docstring(fn)
     if not description:
         msg = f"tool '{known}' ({where}) has no docstring: the model decides by it, so write one or pass description="
         raise DeclarationError(msg)
@@ -129,6 +130,11 @@ def function_spec(fn: Callable[..., Any], *, name: str | None = None, **policy: 
         msg = f"tool '{known}' ({where}): timeout= is seconds and must be more than 0, not {timeout!r}"
         raise DeclarationError(msg)
     return ToolSpec(known, "function", fn, description=description, where=where, **policy)
+
+
+def docstring(fn: Callable[..., Any]) -> str:
+    """The docstring without its indentation."""
+    return inspect.cleandoc(fn.__doc__ or "")
 
 
 def _short(filename: str) -> str:

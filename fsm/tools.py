@@ -20,7 +20,7 @@ from ._actions import OpenCall
 from ._errors import DeclarationError
 from ._events import ToolEnd
 from ._params import Schema
-from ._toolspec import Context, ToolSpec, function_spec
+from ._toolspec import Context, ToolSpec, docstring, function_spec
 
 F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger("fsm.tools")
@@ -152,8 +152,10 @@ def _parsed(spec: ToolSpec) -> tuple[str | None, Any]:
     del stub.__wrapped__
     stub.__signature__ = signature.replace(parameters=kept, return_annotation=signature.empty)
     stub.__annotations__ = {p.name: p.annotation for p in kept}
+    # Left out, the SDK reads the docstring itself: the part before `Args:` for the tool, the rest for the parameters.
+    told = None if spec.description == docstring(spec.run) else spec.description
     try:
-        made = beta_tool(stub, name=spec.name, description=spec.description, **spec.options)
+        made = beta_tool(stub, name=spec.name, description=told, **spec.options)
         made.to_dict()
     except Exception as error:
         first = str(error).splitlines()[0]
@@ -209,7 +211,7 @@ def _are_blocks(value: Any) -> bool:
     """Content blocks of the API; a list of other objects, also ones that have a `type`, is data."""
     if not isinstance(value, (list, tuple)) or not value:
         return False
-    return all(isinstance(b, Mapping) and b.get("type") in _BLOCKS and _is_whole(b) for b in value)
+    return all(isinstance(b, Mapping) and str(b.get("type")) in _BLOCKS and _is_whole(b) for b in value)
 
 
 def _is_whole(block: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from fsm.testing.replies import Reply
 
 MODEL = "claude-sonnet-5"
 MODES = ("run", "iterate", "arun", "aiterate")
-NOW = 1_000_000.0
+NOW = 1_800_000_000.0
 
 
 class Clock:
@@ -74,9 +74,7 @@ def loop_of(*tools: Any, **options: Any) -> type[Workflow]:
     return Made
 
 
-def drive(
-    mode: str, workflow: type[Workflow], given: Any, emulator: Emulator, **options: Any
-) -> tuple[Record, ...]:
+def drive(mode: str, workflow: type[Workflow], given: Any, emulator: Emulator, **options: Any) -> tuple[Record, ...]:
     """Run a script in one way, and give the journal. What is random is the same each time."""
     random.seed(7)
     clock = Clock()
@@ -105,7 +103,12 @@ async def _drive_async(mode: str, workflow: type[Workflow], given: Any, emulator
 
 
 def both(
-    workflow: type[Workflow], given: Any, script: Sequence[Reply] | Callable[[Any], Reply], *, is_async: bool, **options: Any
+    workflow: type[Workflow],
+    given: Any,
+    script: Sequence[Reply] | Callable[[Any], Reply],
+    *,
+    is_async: bool,
+    **options: Any,
 ) -> tuple[Any, Emulator]:
     """`run` or `arun`: the result, and the emulator that answered."""
     emulator = Emulator(script)
@@ -120,7 +123,9 @@ def both(
     return asyncio.run(main()), emulator
 
 
-def go_on(workflow: type[Workflow], run_id: str, script: Sequence[Reply], *, is_async: bool = False, **options: Any) -> Any:
+def go_on(
+    workflow: type[Workflow], run_id: str, script: Sequence[Reply], *, is_async: bool = False, **options: Any
+) -> Any:
     """`resume` or `aresume` with a new client over these replies."""
     emulator = Emulator(script)
     if not is_async:

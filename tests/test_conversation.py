@@ -426,7 +426,7 @@ def test_a_call_ends_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "stop"), [((), "tool_use"), ((use("find"),), "end_turn"), ((use("find", call_id=""),), "tool_use")]
+    ("content", "stop"), [((), "tool_use"), ((use("find"),), "end_turn"), ((use("find", call_id="no id!"),), "tool_use")]
 )
 def test_a_reply_that_contradicts_itself_is_malformed_and_nothing_is_run(content: Any, stop: str) -> None:
     desk = Driven(Desk)
@@ -503,7 +503,9 @@ def test_a_retryable_error_waits_and_sends_the_same_bytes_again() -> None:
     (wait,) = desk.fail(draw=0.5)
     assert isinstance(wait, Wait)
     assert (wait.seconds, wait.until) == (0.5, desk.at + 0.5)
-    assert desk.feed(TimePassed(desk.at + 0.1)) == desk.conversation.pending()
+    (still,) = desk.feed(TimePassed(desk.at + 0.1))
+    assert isinstance(still, Wait)
+    assert (still.until, still.seconds) == (wait.until, pytest.approx(0.4))
     (again,) = desk.feed(TimePassed(wait.until))
     assert isinstance(again, SendRequest)
     assert (again.attempt, desk.bodies[-1]) == (2, desk.bodies[0])

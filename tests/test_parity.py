@@ -194,13 +194,17 @@ SCRIPTS = {
     "parked": Script(Desk, [replies.tool_use("refund", {"number": "7", "euros": 5})], "tool_use approval_needed"),
     "retry": Script(
         Loop,
-        [replies.overloaded(), replies.rate_limited(retry_after=7), _call(), replies.error(500, "api_error", "oh"), HELLO],
+        [
+            replies.overloaded(),
+            replies.rate_limited(retry_after=7),
+            _call(),
+            replies.error(500, "api_error", "oh"),
+            HELLO,
+        ],
         "overloaded_error rate_limit_error tool_use tool_results api_error end_turn",
     ),
     "the API stays away": Script(Loop, [replies.overloaded()] * 7, " ".join(["overloaded_error"] * 7)),
-    "truncated text": Script(
-        Loop, [replies.max_tokens("Once upon"), replies.text(" a time.")], "max_tokens end_turn"
-    ),
+    "truncated text": Script(Loop, [replies.max_tokens("Once upon"), replies.text(" a time.")], "max_tokens end_turn"),
     "truncated call": Script(
         Loop,
         [replies.max_tokens(tool=("find", {"number": "12345"})), _call(), HELLO],
@@ -208,9 +212,7 @@ SCRIPTS = {
     ),
     "pause": Script(Loop, [replies.pause(), replies.pause(), HELLO], "pause_turn pause_turn end_turn"),
     "refusal": Script(Loop, [_call(), replies.refusal("cyber", partial="I")], "tool_use tool_results refusal"),
-    "code": Script(
-        Graded, [replies.text("weak"), replies.text("strong enough")], "end_turn weak end_turn good fine"
-    ),
+    "code": Script(Graded, [replies.text("weak"), replies.text("strong enough")], "end_turn weak end_turn good fine"),
     "code that raises": Script(Graded, [replies.text("break it all")], "end_turn good raised"),
     "human": Script(
         Chat,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 import typer.exceptions
@@ -56,12 +57,27 @@ def _options(
     pass
 
 
-app.command(short_help="See it work: no key, no network.")(demo)
-app.command(short_help="Check a workflow, or print its rows.")(check)
-app.command(short_help="Draw workflows.")(diagram)
-app.command("run", short_help="Run a workflow, or chat with it.")(run_command)
-app.command(short_help="Audit recorded exchanges.")(audit)
-app.command(short_help="Serve the Messages API, emulated.")(emulator)
+class _InterruptedError(Exception):
+    """Ctrl-C; typer would make an exit code of it that looks like a command's own."""
+
+
+def _command(words: str, function: Callable[..., int]) -> None:
+    @functools.wraps(function)
+    def command(**given: Any) -> int:
+        try:
+            return function(**given)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+    app.command(function.__name__, short_help=words)(command)
+
+
+_command("See it work: no key, no network.", demo)
+_command("Check a workflow, or print its rows.", check)
+_command("Draw workflows.", diagram)
+_command("Run a workflow, or chat with it.", run_command)
+_command("Audit recorded exchanges.", audit)
+_command("Serve the Messages API, emulated.", emulator)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -83,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):
             return _pipe_closed()
         return _failed(_words(error), debug=debug)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, _InterruptedError, typer.Abort):
         print("fsm: interrupted", file=sys.stderr)  # noqa: T201 - the terminal is where a command answers
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a fault of ours is one line, too

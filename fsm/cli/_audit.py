@@ -14,7 +14,7 @@ from ._show import Screen
 def audit(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Files of JSON lines, plain or gzip, and folders.", show_default=False),
+        typer.Argument(metavar="PATH", help="Files of JSON lines, plain or gzip, and folders.", show_default=False),
     ],
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are findings.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check(
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET...", help="file.py:Class or module:Class", show_default=False)
+        list[str] | None, typer.Argument(metavar="TARGET", help="file.py:Class or module:Class", show_default=False)
     ] = None,
     *,
     sdk: Annotated[
@@ -122,6 +122,7 @@ def _path(finding: Finding) -> str:
 
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_EVENTS = 30  # columns for the events of a standard row
 _HEAD = ("state", "event", "guard", "effects", "next")
 
 
@@ -129,14 +130,16 @@ def show_rows(screen: Screen, graph: Graph) -> None:
     """The workflow's own rows; below, lighter, the standard rows, those that are alike as one."""
     own = [edge for edge in graph.edges if not edge.implied]
     screen.line()
-    screen.table(_HEAD, [_cells(screen, graph, edge) for edge in own])
-    standard = list(_merged(graph))
+    screen.table(_HEAD, [_cells(screen, graph, edge) for edge in own], whole=(0, 1, 4))
+    standard = _merged(graph)
     if standard:
         screen.line()
         screen.line(("standard rows, for what the states do not mention:", DIM), indent=2)
+    for states, rows in standard.items():
         screen.line()
-        screen.table(_HEAD, standard, style=DIM, widest=40)
-    elif graph.strict:
+        screen.line((", ".join(states), DIM), indent=2)
+        screen.table((), rows, style=DIM, indent=4, widest=_EVENTS)
+    if graph.strict:
         screen.line()
         screen.line(("no standard rows: the workflow is strict", DIM), indent=2)
 
@@ -157,20 +160,22 @@ def _guard(edge: Edge) -> str:
     return str(edge.guard) if edge.guard is not None else "else" if edge.index else ""
 
 
-def _merged(graph: Graph) -> Iterable[list[str]]:
-    """Implied rows, where those of several events and states with the same alternatives are one."""
-    rows: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+def _merged(graph: Graph) -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    """Implied rows by the states that have them; events with the same alternatives are one row."""
+    alternatives: dict[tuple[str, str], list[str]] = {}
     for edge in graph.edges:
         if edge.implied:
-            dest = "(same state)" if edge.dest == edge.source else edge.dest
-            cells = (_guard(edge), ", ".join(map(str, edge.effects)), dest)
-            rows.setdefault((edge.source, edge.event), []).append(cells)
-    events: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
-    for (source, event), row in rows.items():
-        events.setdefault((source, tuple(row)), []).append(event)
-    states: dict[tuple[tuple[str, ...], tuple[Any, ...]], list[str]] = {}
-    for (source, alternatives), names in events.items():
-        states.setdefault((tuple(names), alternatives), []).append(source)
-    for (named, alternatives), sources in states.items():
-        for number, cells in enumerate(alternatives):
-            yield ["", "", *cells] if number else [", ".join(sources), ", ".join(named), *cells]
+            guard = f"[{_guard(edge)}] " if _guard(edge) else ""
+            effects = f"/ {', '.join(map(str, edge.effects))} " if edge.effects else ""
+            dest = "itself" if edge.dest == edge.source else edge.dest
+            alternatives.setdefault((edge.source, edge.event), []).append(f"{guard}{effects}→ {dest}")
+    events: dict[tuple[str, str], list[str]] = {}
+    for (source, event), lines in alternatives.items():
+        events.setdefault((source, "\n".join(lines)), []).append(event)
+    states: dict[tuple[str, str], list[str]] = {}
+    for (source, row), names in events.items():
+        states.setdefault((", ".join(names), row), []).append(source)
+    rows: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for cells, sources in states.items():
+        rows.setdefault(tuple(sources), []).append(cells)
+    return rows

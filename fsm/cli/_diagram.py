@@ -19,7 +19,7 @@ DETAILS = ("simple", "default", "full")
 
 def diagram(
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET...", help="file.py:Class or module:Class", show_default=False)
+        list[str] | None, typer.Argument(metavar="TARGET", help="file.py:Class or module:Class", show_default=False)
     ] = None,
     *,
     output: Annotated[

@@ -140,7 +140,9 @@ def load_module(source: str) -> ModuleType:
 
 
 def _is_file(source: str) -> bool:
-    return source.endswith(".py") or "/" in source or "\\" in source or Path(source).is_file()
+    path = Path(source)
+    is_plain_folder = path.is_dir() and not (path / "__init__.py").is_file()
+    return source.endswith(".py") or "/" in source or "\\" in source or path.is_file() or is_plain_folder
 
 
 def _load_file(path: Path) -> ModuleType:

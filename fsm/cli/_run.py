@@ -29,9 +29,7 @@ def run(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="file.py:Class or module:Class", show_default=False)],
     given: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[INPUT]", help="What you say first; asked for, or read from a pipe.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT", help="What you say first; asked for, or read from a pipe.", show_default=False),
     ] = None,
     *,
     chat: Annotated[

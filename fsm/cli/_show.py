@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from fsm._terminal import clean
 
@@ -113,34 +113,39 @@ class Screen:
     def table(
         self,
         head: Sequence[str],
-        rows: Iterable[Sequence[Any]],
+        rows: Sequence[Sequence[str | Text]],
         *,
         style: str = "",
+        indent: int = 2,
         widest: int | None = None,
+        whole: Sequence[int] = (),
         right: Sequence[int] = (),
     ) -> None:
-        """Columns without lines; cells are strings or texts.
+        """Columns without lines; on a terminal, cells are broken to fit it.
 
-        Params: `widest` is where cells are broken (on a terminal they are broken to fit it), `right` holds the columns
-        that are aligned right.
+        Params:
+            head: names of the columns; none, no head.
+            widest: where the cells of the first column are broken, without a terminal too.
+            whole: columns that are not broken. right: columns that are aligned right.
         """
         from rich.table import Table
 
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM, style=style, pad_edge=False)
-        for number, name in enumerate(head):
-            justify: Any = "right" if number in right else "left"
-            is_whole = widest is None and not self.is_terminal
-            table.add_column(name, overflow="fold", no_wrap=is_whole, max_width=widest, justify=justify)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM, pad_edge=False, show_header=bool(head))
+        for number in range(len(rows[0]) if rows else 0):
+            is_whole = number in whole or (not self.is_terminal and (number or widest is None))
+            table.add_column(
+                head[number] if head else "",
+                overflow="fold",
+                no_wrap=bool(is_whole),
+                max_width=None if number else widest,
+                justify="right" if number in right else "left",
+            )
         for row in rows:
-            table.add_row(*(self.text(cell) if isinstance(cell, str) else cell for cell in row), style=style)
-        self._table(table)
-
-    def _table(self, table: Any) -> None:
-        # Rows are padded to the width of the table: what stands at the end of a line is no text.
+            table.add_row(*(self.text(cell) for cell in row), style=style)
         with self.console.capture() as got:
-            self.console.print(table)
-        for row in got.get().splitlines():
-            self._write(GUTTER + row.rstrip() + "\n")
+            self.console.print(table, width=self.width - indent)
+        for line in got.get().splitlines():  # rows are padded to the width of the table
+            self._write(" " * indent + line.rstrip() + "\n")
 
     def _print(self, *parts: Text) -> None:
         line = self.text(*parts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -90,11 +91,15 @@ def _run_code(session: Session, action: RunCode) -> CodeEnded:
     session.entered.add(action.state)
     try:
         value = call_function(action.fn, action.facts, session.context(None))
-        if asyncio.iscoroutine(value):
-            value = asyncio.run(value)
+        if inspect.isawaitable(value):
+            value = asyncio.run(_awaited(value))
     except Exception as error:  # noqa: BLE001 - whatever the function raises is the event `raised`
         return code_ended(session.clock(), error, started)
     return code_ended(session.clock(), value, started)
+
+
+async def _awaited(value: Awaitable[Any], seconds: float | None = None) -> Any:
+    return await asyncio.wait_for(value, seconds)
 
 
 class _Calls:
@@ -174,9 +179,9 @@ def _run_call(session: Session, call: OpenCall, started: float) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
     try:
         value: Any = session.toolbox.of(call.spec).call(call, session.context(call.id))
-        if asyncio.iscoroutine(value):
+        if inspect.isawaitable(value):
             # The limit here ends the thread of a call that was given up; the result was answered by then.
-            value = asyncio.run(asyncio.wait_for(value, call.spec.timeout + PATIENCE))
+            value = asyncio.run(_awaited(value, call.spec.timeout + PATIENCE))
         return end_of(call, value, started)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
         return failed_end(call, error, started)
