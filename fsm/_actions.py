@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from ._encoded import Encoded
 from ._facts import Facts
 from ._records import Verdict
 from ._toolspec import ToolSpec
@@ -15,25 +16,31 @@ from ._toolspec import ToolSpec
 
 @frozen
 class SendRequest:
-    """Send this request. `head` and `encoded` are the two halves of the body, the messages last (rule 3)."""
+    """Send this request. `head` and `history` are the two halves of the body, the messages last (rule 3)."""
 
     state: str
     number: int
     attempt: int
     params: Mapping[str, Any]  # everything but messages
     head: bytes = field(repr=False)  # the params, encoded as an object
-    encoded: tuple[bytes, ...] = field(repr=False)  # each message, encoded
+    history: Encoded = field(repr=False)
     betas: tuple[str, ...] = ()
 
     def body(self, *, stream: bool = False) -> bytes:
         """The whole body, copied together once."""
         opening = self.head[:-1] + (b',"stream":true,"messages":[' if stream else b',"messages":[')
-        return b"".join((opening, b",".join(self.encoded), b"]}"))
+        return self.history.between(opening, b"]}")
 
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages, decoded."""
-        return [json.loads(raw) for raw in self.encoded]
+        decoded: list[dict[str, Any]] = json.loads(self.history.between(b"[", b"]"))
+        return decoded
+
+    @property
+    def encoded(self) -> tuple[bytes, ...]:
+        """Each message as it is sent."""
+        return self.history.each()
 
 
 @frozen

@@ -24,8 +24,20 @@ from ._states import Approval, Claude, Code, Human, Tools
 
 __all__ = ["TITLES", "Finding", "check", "required"]
 
-_PUBLIC = ("name", "states", "machine", "table", "graph", "check", "diagram", "from_transitions", "limits", "plan", "move")
-RESERVED = frozenset({*_PUBLIC, "declared", "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox"})
+_PUBLIC = (
+    "name",
+    "states",
+    "machine",
+    "table",
+    "graph",
+    "check",
+    "diagram",
+    "from_transitions",
+    "limits",
+    "plan",
+    "move",
+)
+RESERVED = frozenset({*_PUBLIC, "declared", "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox", "_checked"})
 """What a workflow class has already, so that no state can be called so (W10)."""
 
 

@@ -45,7 +45,8 @@ from ._events import (
 from ._evidence import evidence_of
 from ._fold import OpenCallState, RunState, apply
 from ._heads import Heads
-from ._ledger import plain
+from ._ledger import Ledger, plain
+from ._legality import Legality
 from ._reading import Reading, read
 from ._records import Record, Verdict
 from ._states import Claude, Code
@@ -175,6 +176,7 @@ class _Intake(Step):
         except (TypeError, ValueError) as error:
             msg = f"the input and the tags of a run are plain JSON that can be sent (R26): {error}"
             raise RunError(msg) from error
+        _refuse_unlawful(data["messages"], is_continued=bool(event.carried))
         self.record("open", data)
         self.enter()
 
@@ -375,6 +377,18 @@ _HANDLERS: Mapping[type, Any] = {
     Parked: _Intake.parked,
     Resumed: _Intake.resumed,
 }
+
+
+def _refuse_unlawful(messages: Iterable[Mapping[str, Any]], *, is_continued: bool) -> None:
+    """An input that could never be sent is refused before it is recorded.
+
+    Raises:
+        IllegalRequest: with every violation.
+    """
+    ledger = Ledger(legality=Legality.start(continued=is_continued))
+    for message in messages:
+        ledger = ledger.append_message(message)
+    ledger.seal()
 
 
 def _no_json(name: str) -> Any:

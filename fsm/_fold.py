@@ -235,7 +235,7 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
     if graph.by_name[source].kind == "Claude":
         _count(run, source, event)
         _keep_reply(run, event, node, said=said, discarded=any("discard" in c for c in changes))
-    elif event in _CLOSING and graph.by_name[source].kind in _CALL_KINDS and run.open:
+    elif closes(event, graph.by_name[source].kind) and run.open:
         _close_calls(run, event)
     elif event == "outcome_unknown":
         _unknown(run, node.kind, frozenset(data["evidence"]["ids"]))
@@ -302,15 +302,13 @@ def _summarised(ledger: Ledger, pending: PendingReply) -> Ledger:
 
 def _close_calls(run: RunState, event: str) -> None:
     """Every open call is answered in one user message, in the order of the calls (R10, R17)."""
-    blocks, results = [], []
-    for open_call in run.open.values():
-        end = open_call.end or ToolEnd(open_call.call.id, reason_of(event, open_call), is_error=True)
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": end.call_id, "content": end.content}
-        if end.is_error:
+    blocks = []
+    run.results = results_of(run, event)
+    for result in run.results:
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.id, "content": result.content}
+        if result.is_error:
             block["is_error"] = True
         blocks.append(block)
-        results.append(Result(end.call_id, open_call.call.name, end.content, end.is_error))
-    run.results = tuple(results)
     home = run.home or "main"
     ledger = run.ledger(home)
     run.with_ledger(home, ledger.prepend(blocks))
@@ -321,6 +319,20 @@ def _close_calls(run: RunState, event: str) -> None:
     if run.shelved:
         *older, (run.home, run.open) = run.shelved
         run.shelved = tuple(older)
+
+
+def results_of(run: RunState, event: str) -> tuple[Result, ...]:
+    """What the open calls are answered with if this event closes them; guards and effects of the event read it too."""
+    results = []
+    for open_call in run.open.values():
+        end = open_call.end or ToolEnd(open_call.call.id, reason_of(event, open_call), is_error=True)
+        results.append(Result(end.call_id, open_call.call.name, end.content, end.is_error))
+    return tuple(results)
+
+
+def closes(event: str, kind: str) -> bool:
+    """Whether this event in a state of this kind answers the open calls."""
+    return event in _CLOSING and kind in _CALL_KINDS
 
 
 def reason_of(event: str, open_call: OpenCallState) -> str:

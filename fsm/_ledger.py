@@ -19,6 +19,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from ._alphabet import ALPHABET, Group, Keep
+from ._encoded import Encoded
 from ._errors import DeclarationError, IllegalRequest
 from ._legality import Legality
 
@@ -82,14 +83,16 @@ class Ledger:
     """The messages of one history, and what waits to be said."""
 
     generation: int = 1
-    count: int = 0
     digest: bytes = b""
     standing: Standing = Standing.EMPTY
     tail: tuple[Mapping[str, Any], ...] = ()
     legality: Legality = field(factory=Legality.start, repr=False)
-    # Shared between successors and only ever appended to: a ledger sees the first `count` of them. A second successor
-    # of one ledger finds the list longer than its own count and copies.
-    _encoded: list[bytes] = field(factory=list, repr=False, eq=False)
+    sealed: Encoded = field(factory=Encoded, repr=False, eq=False)
+
+    @property
+    def count(self) -> int:
+        """How many messages are sealed."""
+        return self.sealed.count
 
     def say(self, blocks: Iterable[Mapping[str, Any]]) -> Ledger:
         """Something to be said with the next request. The order is kept, results stay first."""
@@ -101,7 +104,7 @@ class Ledger:
 
     def _with(self, tail: tuple[Mapping[str, Any], ...], standing: Standing) -> Ledger:
         # Built by name, here and in `_append`: `evolve` costs more than all the rest of a turn.
-        return Ledger(self.generation, self.count, self.digest, standing, tail, self.legality, self._encoded)
+        return Ledger(self.generation, self.digest, standing, tail, self.legality, self.sealed)
 
     def with_standing(self, standing: Standing) -> Ledger:
         """The same messages, standing elsewhere (a refusal that was not appended)."""
@@ -147,7 +150,7 @@ class Ledger:
 
     @property
     def _ends_in_reply(self) -> bool:
-        return self.count > 0 and self._encoded[self.count - 1].startswith(b'{"role":"assistant"')
+        return self.sealed.last_starts_with(b'{"role":"assistant"')
 
     def check(self) -> None:
         """Refuse what the API would refuse, if the request ended here.
@@ -161,11 +164,11 @@ class Ledger:
 
     def encoded(self) -> tuple[bytes, ...]:
         """Each sealed message as it goes on the wire."""
-        return tuple(self._encoded[: self.count])
+        return self.sealed.each()
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages, decoded, with what waits as the last one."""
-        decoded: list[dict[str, Any]] = [json.loads(raw) for raw in self._encoded[: self.count]]
+        decoded: list[dict[str, Any]] = json.loads(self.sealed.between(b"[", b"]"))
         if self.tail:
             decoded.append({"role": "user", "content": [dict(block) for block in self.tail]})
         return decoded
@@ -196,11 +199,9 @@ class Ledger:
         legality, found = self.legality.step(message)
         if found:
             raise IllegalRequest(found)
-        encoded = self._encoded if len(self._encoded) == self.count else self._encoded[: self.count]
-        encoded.append(raw)
         digest = hashlib.sha256(self.digest + raw).digest()
         kept = self.tail if tail is None else tail
-        return Ledger(self.generation, self.count + 1, digest, standing, kept, legality, encoded)
+        return Ledger(self.generation, digest, standing, kept, legality, self.sealed.added(raw))
 
     def _settled(self) -> Ledger:
         return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self

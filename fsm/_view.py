@@ -13,7 +13,7 @@ from attrs import evolve
 from ._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
 from ._errors import DecisionError
 from ._facts import Facts, Reply
-from ._fold import OpenCallState, RunState, cap_of, family
+from ._fold import OpenCallState, RunState, cap_of, closes, family, results_of
 from ._graph import Graph
 from ._heads import Head, Heads
 from ._records import Verdict
@@ -36,7 +36,7 @@ class View:
             event,
             _with_output(reply, run.output),
             run.failure,
-            run.results,
+            results_of(run, event) if run.open and closes(event, state.kind) else run.results,
             run.values,
             run.usage,
             run.turns,
@@ -116,10 +116,10 @@ class View:
         if run.request is None:
             return ()
         head = self.head(state, compact=bool(run.request.get("compact")))
-        encoded = run.ledger(run.request["history"]).encoded()
+        history = run.ledger(run.request["history"]).sealed
         return (
             SendRequest(
-                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, encoded, head.betas
+                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, history, head.betas
             ),
         )
 

@@ -33,6 +33,7 @@ class WorkflowType(type):
     _states: Mapping[str, State]
     _graph: Graph
     _plan: Plan | None
+    _checked: bool  # when the class was made; else when it is compiled
     _toolbox: Toolbox | None
     limits: Limits
 
@@ -76,7 +77,8 @@ class WorkflowType(type):
         if cls._plan is None:
             from ._compile import compile_graph
 
-            _refuse(cls._graph)
+            if not cls._checked:
+                _refuse(cls._graph)
             cls._plan = compile_graph(cls._graph)
         return cls._plan
 
@@ -144,6 +146,7 @@ class Workflow(metaclass=WorkflowType):
     _states: Mapping[str, State] = MappingProxyType({})
     _graph = build_graph("Workflow", {})
     _plan = None
+    _checked = False
     _toolbox = None
     limits = Limits()
 
@@ -163,11 +166,10 @@ class Workflow(metaclass=WorkflowType):
         cls._states = MappingProxyType(states)
         cls.limits = limits if limits is not None else cls.limits
         is_strict = cls._graph.strict if strict is None else strict  # inherited, as limits are
-        cls._graph = build_graph(
-            cls.__name__, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls)
-        )
+        cls._graph = build_graph(cls.__name__, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls))
         cls._plan = cls._toolbox = None
-        if check and not lenient.get():
+        cls._checked = check and not lenient.get()
+        if cls._checked:
             _refuse(cls._graph)
 
     def __init__(self) -> None:

@@ -193,7 +193,7 @@ def no(facts: Facts) -> bool:
     return False
 
 
-# --- messages ----------------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 _numbers = itertools.count(1)
 
@@ -237,7 +237,7 @@ def overloaded(at: float, **more: Any) -> Failed:
     return Failed(at, "overloaded_error", "Overloaded", status=529, **more)
 
 
-# --- conversations -----------------------------------------------------------------------------------------------------
+# --- conversations ----------------------------------------------------------------------------------------------------
 
 
 class Driven:
@@ -316,10 +316,7 @@ def heads_of(workflow: type[Workflow]) -> Heads:
 
 def through_json(records: Sequence[Record]) -> list[Record]:
     """The records as a store gives them back: plain JSON, nothing decoded."""
-    return [
-        Record(r.seq, r.kind, r.at, json.loads(json.dumps(dict(r.data), allow_nan=False)))
-        for r in records
-    ]
+    return [Record(r.seq, r.kind, r.at, json.loads(json.dumps(dict(r.data), allow_nan=False))) for r in records]
 
 
 def folded(driven: Driven, records: Sequence[Record] | None = None) -> Conversation:

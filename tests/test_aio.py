@@ -7,6 +7,7 @@ import gc
 import itertools
 import random
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from _driving import MODEL, Clock, Loop, Plain, events_of, go_on, settled
+from _driving import MODEL, Clock, Loop, Plain, events_of, go_on, loop_of, settled
 from fsm import (
     Approval,
     Claude,
@@ -62,21 +63,22 @@ async def charge(ctx: Context[World], number: str) -> str:
 async def look(ctx: Context[World], number: str) -> str:
     """Look, as often as you like."""
     ctx.deps.note("look", ctx)
-    await settled(6)
+    await settled(9)
     return f"seen {number}"
 
 
 @tool(needs_approval=True)
-def book(ctx: Context[World], number: str) -> str:
-    """Book it, in a thread."""
+async def book(ctx: Context[World], number: str) -> str:
+    """Book it."""
     ctx.deps.note("book", ctx)
+    await settled(2)
     return f"booked {number}"
 
 
 async def weigh(facts: Facts) -> Literal["fine"]:
     """Take a few turns of the loop."""
     del facts
-    await settled(2)
+    await settled(10)
     return "fine"
 
 
@@ -208,8 +210,8 @@ def test_a_run_that_is_cancelled_anywhere_goes_on(*, stream: bool) -> None:
         unknown += any(b.get("content") == UNKNOWN_OUTCOME for m in result.messages for b in m["content"])
         if not running:
             break
-    assert turns > 30, "the script has that many places to be cancelled at"
-    assert unknown > 2, "some calls had been entered"
+    assert turns > 35, "the script has that many places to be cancelled at"
+    assert unknown > 1, "some calls had been entered"
     assert raised > 0, "the function had been entered"
 
 
@@ -247,13 +249,61 @@ def test_many_runs_cancelled_at_random_leave_nothing_behind() -> None:
             await settled()
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    before = threading.active_count()
     asyncio.run(main())
-    assert threading.active_count() <= before + 16
     for run_id in store.runs():
         store.claim(run_id)  # nobody holds it any more
         assert store.read(run_id)[-1].kind in {"park", "close"}
     assert all(times == 1 for call_id, times in world.entered.items() if world.names[call_id] != "look")
+
+
+def test_a_sync_tool_goes_on_in_its_thread_and_its_result_is_dropped() -> None:
+    """It cannot be stopped: the model is told that the outcome is unknown, and the thread is used again."""
+    store, entered, release, ended = MemoryStore(), threading.Event(), threading.Event(), threading.Event()
+
+    def act() -> str:
+        """Act."""
+        entered.set()
+        release.wait(5)
+        ended.set()
+        return "too late"
+
+    workflow = loop_of(act)
+
+    async def main() -> None:
+        async with Emulator([replies.tool_use("act", {})]).async_client() as client:
+            task = asyncio.create_task(arun(workflow, "Hi.", client=client, journal=store, run_id="r"))
+            while not entered.is_set():
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    result = go_on(workflow, "r", [replies.text("done")], journal=store)
+    release.set()
+    assert ended.wait(2)
+    assert [b["content"] for b in result.messages[2]["content"]] == [UNKNOWN_OUTCOME]
+    assert store.read("r") == result.records, "the late result is nowhere"
+
+
+def test_threads_of_a_hundred_cancelled_runs_are_used_again() -> None:
+    def act() -> str:
+        """Act."""
+        time.sleep(0.002)
+        return "ok"
+
+    workflow = loop_of(act)
+
+    async def main() -> None:
+        async with Emulator(lambda body: replies.tool_use("act", {})).async_client() as client:
+            for _ in range(100):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.003):
+                        await arun(workflow, "Hi.", client=client)
+
+    before = threading.active_count()
+    asyncio.run(main())
+    assert threading.active_count() <= before + 8
 
 
 def test_a_time_limit_around_a_run_parks_it() -> None:

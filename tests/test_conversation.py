@@ -57,7 +57,7 @@ def compaction(summary: str | None) -> dict[str, Any]:
     return {"type": "compaction", "content": summary, "encrypted_content": summary and "b3Bh"}
 
 
-# --- random scripts ----------------------------------------------------------------------------------------------------
+# --- random scripts ---------------------------------------------------------------------------------------------------
 
 
 class Script:
@@ -68,7 +68,9 @@ class Script:
         self.cut: set[str] = set()
         self.sent: dict[tuple[str, int], tuple[bytes, ...]] = {}
         self.numbers = 0
-        self.step(Started(self.driven.at, "run", ({"role": "user", "content": [text("Hello.")]},), limits={"turns": 12}))
+        self.step(
+            Started(self.driven.at, "run", ({"role": "user", "content": [text("Hello.")]},), limits={"turns": 12})
+        )
 
     def id(self, prefix: str) -> str:
         self.numbers += 1
@@ -140,7 +142,7 @@ class Script:
         known = [i for r in self.driven.records if r.kind == "reply" for i in _ids(r.data["content"])]
         usual: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
             ((text("An answer of some length."),), {}),
-            ((THINKING, text("Done."),), {}),
+            ((THINKING, text("Done.")), {}),
             ((first,), {}),
             ((THINKING, text("Looking."), first, second), {}),
             ((first, second, self.call("unknown_tool")), {}),
@@ -299,13 +301,35 @@ def test_a_new_run_can_go_on_from_the_histories_of_any_other(workflow: type[Work
     assert sent == 80
 
 
-# --- one step at a time ------------------------------------------------------------------------------------------------
+# --- one step at a time -----------------------------------------------------------------------------------------------
 
 
 def test_a_repeated_start_is_refused() -> None:
     desk = Driven(Desk)
     with pytest.raises(RunError, match="begun already"):
         desk.feed(Started(1, "run", ({"role": "user", "content": [text("Hi")]},)))
+
+
+@pytest.mark.parametrize("prompt", [None, "Go."])
+def test_an_input_that_could_never_be_sent_is_refused_before_it_is_recorded(prompt: str | None) -> None:
+    class Plain(Workflow):
+        """With a prompt the input waits, and would surface much later."""
+
+        asking = Claude(model=MODEL, max_tokens=10, prompt=prompt)
+        done = Final()
+        asking.on(end_turn=done)
+
+    unanswered = {"role": "assistant", "content": [use("find")]}
+    hello = {"role": "user", "content": [text("Hi")]}
+    for messages, rule in (
+        ((hello, unanswered, hello), "R10"),
+        (({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_x", "content": "?"}]},), "R13"),
+        (({"role": "user", "content": [text("")]},), "R20"),
+    ):
+        driven = Driven(Plain, None)
+        with pytest.raises(fsm.IllegalRequest, match=rule):
+            driven.feed(Started(1, "run", messages))
+        assert driven.records == []
 
 
 ODD = (
@@ -426,7 +450,8 @@ def test_a_call_ends_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "stop"), [((), "tool_use"), ((use("find"),), "end_turn"), ((use("find", call_id="no id!"),), "tool_use")]
+    ("content", "stop"),
+    [((), "tool_use"), ((use("find"),), "end_turn"), ((use("find", call_id="no id!"),), "tool_use")],
 )
 def test_a_reply_that_contradicts_itself_is_malformed_and_nothing_is_run(content: Any, stop: str) -> None:
     desk = Driven(Desk)
@@ -436,7 +461,9 @@ def test_a_reply_that_contradicts_itself_is_malformed_and_nothing_is_run(content
     assert desk.conversation.verdict().evidence["detail"]
 
 
-@pytest.mark.parametrize("body", [{}, {"type": "error", "error": {"message": "no"}}, {"type": "message", "role": "user"}])
+@pytest.mark.parametrize(
+    "body", [{}, {"type": "error", "error": {"message": "no"}}, {"type": "message", "role": "user"}]
+)
 def test_an_answer_that_is_no_message_is_malformed(body: dict[str, Any]) -> None:
     desk = Driven(Desk)
     desk.feed(replied(desk.now(), body))
@@ -495,7 +522,7 @@ def test_a_reply_that_is_dropped_on_purpose_is_no_lost_result() -> None:
     assert picky.state == "calling"
 
 
-# --- errors, waits, parking --------------------------------------------------------------------------------------------
+# --- errors, waits, parking -------------------------------------------------------------------------------------------
 
 
 def test_a_retryable_error_waits_and_sends_the_same_bytes_again() -> None:
@@ -661,7 +688,7 @@ def test_an_outcome_that_the_function_does_not_have_is_raised() -> None:
     assert "good, weak" in optimiser.conversation.verdict().evidence["message"]
 
 
-# --- approvals ---------------------------------------------------------------------------------------------------------
+# --- approvals --------------------------------------------------------------------------------------------------------
 
 
 def test_no_call_runs_before_every_call_that_asks_is_decided() -> None:
@@ -676,7 +703,10 @@ def test_no_call_runs_before_every_call_that_asks_is_decided() -> None:
     assert "tool.begin" not in desk.kinds()
     (run,) = desk.feed(Answered(desk.now(), decisions={second["id"]: Decision("deny", reason="too much")}))
     assert isinstance(run, RunTools)
-    assert [(c.id, c.input["number"], c.edited) for c in run.calls] == [(free["id"], "7", False), (first["id"], "8", True)]
+    assert [(c.id, c.input["number"], c.edited) for c in run.calls] == [
+        (free["id"], "7", False),
+        (first["id"], "8", True),
+    ]
     desk.end()
     results = desk.sent()[-1]["content"]
     assert [b["tool_use_id"] for b in results] == [free["id"], first["id"], second["id"]]
@@ -692,7 +722,10 @@ def test_denied_and_expired_answer_every_open_call() -> None:
     desk.reply(free, asks)
     desk.feed(Answered(desk.now(), decisions={asks["id"]: Decision("deny", reason="no")}))
     assert (desk.state, desk.path()[-1]) == ("asking", "denied")
-    assert [(b["tool_use_id"], b["is_error"]) for b in desk.sent()[-1]["content"]] == [(free["id"], True), (asks["id"], True)]
+    assert [(b["tool_use_id"], b["is_error"]) for b in desk.sent()[-1]["content"]] == [
+        (free["id"], True),
+        (asks["id"], True),
+    ]
     asks = use("refund")
     desk.reply(asks)
     desk.feed(TimePassed(desk.at + 100))
@@ -711,7 +744,7 @@ def test_an_answer_of_the_wrong_form_changes_nothing(decisions: Any) -> None:
     assert snapshot(desk.conversation) == before
 
 
-# --- what raises changes nothing ---------------------------------------------------------------------------------------
+# --- what raises changes nothing --------------------------------------------------------------------------------------
 
 
 def _raise(facts: Facts) -> Any:
@@ -823,7 +856,7 @@ def test_words_that_cannot_be_sent_are_refused_before_they_are_recorded(given: A
     assert snapshot(chat.conversation) == before
 
 
-# --- structured output -------------------------------------------------------------------------------------------------
+# --- structured output ------------------------------------------------------------------------------------------------
 
 GRADE = {"type": "object", "properties": {"grade": {"enum": ["good", "weak"]}}, "required": ["grade"]}
 

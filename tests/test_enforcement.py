@@ -33,7 +33,10 @@ def everything(plan: Plan) -> Any:
             }
             for name, event in machine.events.items()
         },
-        {name: (s.name, s.final, s.on_enter, s.on_exit, s.ignore_invalid_triggers) for name, s in machine.states.items()},
+        {
+            name: (s.name, s.final, s.on_enter, s.on_exit, s.ignore_invalid_triggers)
+            for name, s in machine.states.items()
+        },
         machine.models,
         machine.initial,
         [machine.before_state_change, machine.after_state_change, machine.prepare_event, machine.finalize_event],
@@ -53,7 +56,9 @@ def test_a_false_guard_is_an_illegal_move_and_not_false() -> None:
         asking.on(end_turn=done.when(no))
 
     plan = Plan(Guarded.graph, type(MACHINE)(Guarded.graph))
-    assert plan.machine.events["end_turn"].trigger(Cursor("asking"), facts=FACTS, rounds={}) is False  # the library's way
+    assert (
+        plan.machine.events["end_turn"].trigger(Cursor("asking"), facts=FACTS, rounds={}) is False
+    )  # the library's way
     with pytest.raises(IllegalMove, match="cannot take end_turn"):
         plan.move("asking", "end_turn", FACTS)
 
@@ -70,7 +75,9 @@ def test_a_guard_that_raises_names_itself_and_chains_its_cause() -> None:
         done = Final()
         asking.on(end_turn=[done.when(broken), done])
 
-    with pytest.raises(DecisionError, match="guard 'broken' of 'Guarded' raised ZeroDivisionError in state 'asking'") as e:
+    with pytest.raises(
+        DecisionError, match="guard 'broken' of 'Guarded' raised ZeroDivisionError in state 'asking'"
+    ) as e:
         Guarded.plan.move("asking", "end_turn", FACTS)
     assert isinstance(e.value.__cause__, ZeroDivisionError)
     assert (e.value.kind, e.value.name, e.value.state, e.value.event) == ("guard", "broken", "asking", "end_turn")
@@ -127,7 +134,7 @@ def test_a_conversation_that_ended_takes_no_late_event() -> None:
     assert snapshot(ended.conversation) == before
 
 
-# --- the cursor --------------------------------------------------------------------------------------------------------
+# --- the cursor -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["state", "edge", "_state", "anything"])
@@ -149,7 +156,7 @@ def test_set_state_cannot_move_a_cursor() -> None:
     assert cursor.state == "asking"
 
 
-# --- the machine -------------------------------------------------------------------------------------------------------
+# --- the machine ------------------------------------------------------------------------------------------------------
 
 A_MOVE = MACHINE.events["end_turn"].transitions["asking"][0]
 AN_EVENT = MACHINE.events["end_turn"]
@@ -172,7 +179,7 @@ HOLES = {
         MACHINE, "end_turn", "calling", "answered", edge=A_MOVE.edge
     ),
     "add_transitions": lambda: MACHINE.add_transitions([["end_turn", "calling", "answered"]]),
-    "add_ordered_transitions": lambda: MACHINE.add_ordered_transitions(),
+    "add_ordered_transitions": MACHINE.add_ordered_transitions,
     "remove_transition": lambda: MACHINE.remove_transition("end_turn"),
     "dispatch": lambda: MACHINE.dispatch("end_turn"),
     "on_enter_x": lambda: MACHINE.on_enter_asking(boom),
@@ -248,7 +255,7 @@ READ_ONLY = {
     "vars(transition)[x] = y": lambda: vars(A_MOVE).__setitem__("dest", "failed"),
     "transition.__dict__.update": lambda: A_MOVE.__dict__.update(dest="failed"),
     "vars(event)[x] = y": lambda: vars(AN_EVENT).__setitem__("transitions", {}),
-    "vars(state)[x] = y": lambda: vars(A_STATE).__setitem__("final", True),
+    "vars(state)[x] = y": lambda: vars(A_STATE).__setitem__("final", "yes"),
 }
 
 
@@ -307,7 +314,7 @@ def test_the_row_after_a_false_guard_is_taken() -> None:
     assert Guarded.plan.move("asking", "end_turn", FACTS).key == ("asking", "end_turn", 1)
 
 
-# --- refused at declaration ----------------------------------------------------------------------------------------------
+# --- refused at declaration -------------------------------------------------------------------------------------------
 
 
 def finding_of(check: str, problem: str, **body: Any) -> None:
@@ -357,7 +364,7 @@ def test_an_after_callback_cannot_be_declared() -> None:
     assert not hasattr(Final().when(yes), "after")
 
 
-# --- a rejected event changes nothing ----------------------------------------------------------------------------------
+# --- a rejected event changes nothing ---------------------------------------------------------------------------------
 
 
 def test_a_rejected_event_leaves_a_conversation_as_it_was() -> None:

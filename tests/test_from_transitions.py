@@ -11,7 +11,19 @@ from _workflows import MODEL, WORKFLOWS, find, yes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsm import Approval, Claude, DeclarationError, Final, Human, Tools, Workflow, WorkflowError, exits, rounds_left, say
+from fsm import (
+    Approval,
+    Claude,
+    DeclarationError,
+    Final,
+    Human,
+    Tools,
+    Workflow,
+    WorkflowError,
+    exits,
+    rounds_left,
+    say,
+)
 from fsm._states import State
 
 

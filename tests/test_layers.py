@@ -24,7 +24,7 @@ FSM = Path(__file__).resolve().parent.parent / "fsm"
 # Nothing here knows of a clock, a thread, a socket, a file or the client.
 PURE: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_alphabet", "_errors", "_models"),
+    ("_alphabet", "_errors", "_models", "_encoded"),
     ("_events",),
     ("_facts",),
     ("_toolspec",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_history_n_is_a_prefix_of_history_n_plus_1(common: list[str], more: list
     branches = (grown(base[-1], more), grown(base[-1], [*more, "say"]))
     for branch in branches:
         line = [*base, *branch]
-        for before, after in zip(line, line[1:], strict=False):
+        for before, after in itertools.pairwise(line):
             assert after.encoded()[: before.count] == before.encoded()
             assert after.count == len(after.encoded())
         if line[-1].messages()[-1]["role"] == "user":
@@ -115,8 +116,8 @@ def test_an_empty_ledger_may_not_be_sent() -> None:
 
 def test_messages_of_a_caller_are_taken_over() -> None:
     ledger = Ledger()
-    given_messages = [user(text("Hi.")), assistant(text("Hello.")), system(text("Be brief.")), {"role": "user", "content": "Well?"}]
-    for message in given_messages:
+    well = {"role": "user", "content": "Well?"}
+    for message in (user(text("Hi.")), assistant(text("Hello.")), system(text("Be brief.")), well):
         ledger = ledger.append_message(message)
     assert [m["role"] for m in ledger.messages()] == ["user", "assistant", "system", "user"]
     assert ledger.standing is Standing.OWES
@@ -137,7 +138,7 @@ def test_a_plain_copy_is_what_a_journal_gives_back() -> None:
     assert plain(given_value) == {"a": [1, 2], "3": None}
 
 
-# --- copies (continues=) -----------------------------------------------------------------------------------------------
+# --- copies (continues=) ----------------------------------------------------------------------------------------------
 
 
 def test_a_copy_drops_thinking_and_messages_left_empty() -> None:
@@ -162,7 +163,7 @@ def test_a_copy_with_calls_needs_tools() -> None:
     assert isinstance(caught.value, DeclarationError)
 
 
-# --- where a history stands --------------------------------------------------------------------------------------------
+# --- where a history stands -------------------------------------------------------------------------------------------
 
 
 def test_nothing_may_be_said_while_a_server_tool_has_no_result() -> None:

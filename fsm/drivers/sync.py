@@ -120,7 +120,6 @@ class _Calls:
         for call in calls:
             refusal = self.session.toolbox.refusal(call)
             self.waiting.append(call) if refusal is None else self.ready.append(refusal)
-        self._fill()
 
     def _fill(self) -> None:
         while self.waiting and len(self.running) < PARALLEL:
@@ -133,6 +132,9 @@ class _Calls:
     def some_ended(self) -> ToolsEnded:
         """Wait for the next end, and a moment for its siblings."""
         del self.ready[: self.given]
+        # Started here and not in `start`, so that this thread waits at once: a worker that wakes while it still holds
+        # the interpreter goes to sleep again, which costs more than the tool.
+        self._fill()
         patient_until: float | None = None
         while self.running:
             now = time.monotonic()

@@ -185,7 +185,7 @@ def _sent(action: SendRequest, reply: Reply, now: float, *, seed: int) -> Replie
         raise StepFailed(msg)
     if reply.content is not None and reply.error is None:
         ids, signer = _serving.Ids(seed), _serving.Signer(seed)
-        tokens = _serving.tokens(sum(map(len, action.encoded)))
+        tokens = _serving.tokens(action.history.size)
         message = _serving.build_message(reply, action.params, ids=ids, signer=signer, known=b"", input_tokens=tokens)
         content = json.dumps(message["content"], ensure_ascii=False)
         return Replied(now, message, content, request_id=f"req_{seed}", price=0.0)

@@ -1,0 +1,59 @@
+"""Encoded messages in one growing buffer, so that the body of a request is copied together once.
+
+Successors share the buffer and its list of ends, which are only ever added to: a value sees the first `count` messages.
+A second successor of one value finds them longer than its own count and copies what it knows.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from attrs import field, frozen
+
+
+@frozen(eq=False)
+class Encoded:
+    """The JSON texts of some messages, joined by commas."""
+
+    count: int = 0
+    _buffer: bytearray = field(factory=bytearray, repr=False)
+    _ends: list[int] = field(factory=list, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the joined text."""
+        return self._ends[self.count - 1] if self.count else 0
+
+    def added(self, raw: bytes) -> Self:
+        """The same messages and one more."""
+        buffer, ends = self._buffer, self._ends
+        if len(ends) != self.count:
+            buffer, ends = buffer[: self.size], ends[: self.count]
+        if ends:
+            buffer += b","
+        buffer += raw
+        ends.append(len(buffer))
+        return type(self)(self.count + 1, buffer, ends)
+
+    def between(self, opening: bytes, closing: bytes) -> bytes:
+        """The joined text between two others."""
+        with memoryview(self._buffer) as view, view[: self.size] as text:
+            return b"".join((opening, text, closing))
+
+    def each(self) -> tuple[bytes, ...]:
+        """Every message by itself."""
+        starts = (0, *(end + 1 for end in self._ends[: self.count]))
+        return tuple(bytes(self._buffer[start:end]) for start, end in zip(starts, self._ends[: self.count], strict=False))
+
+    def last_starts_with(self, prefix: bytes) -> bool:
+        """Whether there is a last message and it starts like this."""
+        if not self.count:
+            return False
+        start = self._ends[self.count - 2] + 1 if self.count > 1 else 0
+        return self._buffer.startswith(prefix, start)
+
+    def __eq__(self, other: object) -> bool:
+        return self.between(b"", b"") == other.between(b"", b"") if isinstance(other, Encoded) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.between(b"", b""))
