@@ -270,8 +270,6 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
     if pending.summary and event == "compaction":
         run.with_ledger(pending.history, _summarised(ledger, pending))
         return
-    if discarded:  # dropped on purpose, so nobody has to answer its calls
-        run.detector = run.detector.discarded()
     here = said and node.history == pending.history
     standing = after_reply(event, ledger.standing, said=here, discarded=discarded)
     # S5.6: of a cut reply with a call, or without text, nothing can be kept.
@@ -286,7 +284,7 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
             run.tool_calls += len(run.open)
     else:
         run.with_ledger(pending.history, ledger.with_standing(standing))
-        if run.reading.reply.stop_reason == "tool_use":  # nobody has to answer calls that are not in the history
+        if discarded or run.reading.reply.stop_reason == "tool_use":  # nobody has to answer what is not in the history
             run.detector = run.detector.discarded()
 
 

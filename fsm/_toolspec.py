@@ -38,7 +38,7 @@ class Context(Generic[D]):
 class ToolSpec:
     """One tool. `form` says what `run` is: a plain function, an SDK tool object, or nothing (the API runs it).
 
-    `timeout` is seconds for one call; `max_result` characters of its result; `idempotent` allows a second run after a
+    `timeout` is seconds for one call (None: no limit, and `run` calls it in its own thread); `max_result` characters of its result; `idempotent` allows a second run after a
     crash; `needs_approval` (True, or a function of the input) asks a person first.
     """
 
@@ -48,7 +48,7 @@ class ToolSpec:
     description: str = field(default="", kw_only=True)
     needs_approval: bool | Callable[[Mapping[str, Any]], bool] = field(default=False, kw_only=True)
     idempotent: bool = field(default=False, kw_only=True)
-    timeout: float = field(default=60.0, kw_only=True)
+    timeout: float | None = field(default=60.0, kw_only=True)
     max_result: int = field(default=256 * 1024, kw_only=True)
     options: Mapping[str, Any] = field(factory=dict, kw_only=True, repr=False)
     where: str = field(default="", kw_only=True)
@@ -126,8 +126,8 @@ def function_spec(fn: Callable[..., Any], *, name: str | None = None, **policy: 
         msg = f"tool '{known}' ({where}) has no docstring: the model decides by it, so write one or pass description="
         raise DeclarationError(msg)
     timeout = policy.get("timeout", 60.0)
-    if not timeout > 0:
-        msg = f"tool '{known}' ({where}): timeout= is seconds and must be more than 0, not {timeout!r}"
+    if timeout is not None and not timeout > 0:
+        msg = f"tool '{known}' ({where}): timeout= is more than 0 seconds, or None for no limit, not {timeout!r}"
         raise DeclarationError(msg)
     return ToolSpec(known, "function", fn, description=description, where=where, **policy)
 

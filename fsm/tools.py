@@ -37,7 +37,7 @@ def tool(
     description: str | None = None,
     needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False,
     idempotent: bool = False,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     max_result: int = 256 * 1024,
     input_schema: Mapping[str, Any] | None = None,
     **options: Any,
@@ -51,7 +51,8 @@ def tool(fn: Callable[..., Any] | None = None, **given: Any) -> Any:
     Args:
         fn: the function.
         given: `name`, `description`, `needs_approval` (True, or a function of the input), `idempotent` (may run again
-            after a crash), `timeout` (seconds), `max_result` (characters), `input_schema`, and the SDK's own options
+            after a crash), `timeout` (seconds; None for no limit, then `run` calls
+            it in its own thread, which some connections need), `max_result` (characters), `input_schema`, and the SDK's own options
             such as `strict`, `cache_control`, `input_examples`.
 
     Raises:
@@ -59,7 +60,7 @@ def tool(fn: Callable[..., Any] | None = None, **given: Any) -> Any:
     """
 
     def make(function: Callable[..., Any]) -> ToolSpec:
-        policy = {k: v for k, v in given.items() if k in _POLICY and v is not None}
+        policy = {k: v for k, v in given.items() if k in _POLICY and (v is not None or k == "timeout")}
         options = {k: v for k, v in given.items() if k not in {*_POLICY, "name"} and v is not None}
         spec = function_spec(function, name=given.get("name"), options=options, **policy)
         if "input_schema" not in options:

@@ -522,6 +522,25 @@ def test_a_reply_that_is_dropped_on_purpose_is_no_lost_result() -> None:
     assert picky.state == "calling"
 
 
+def test_a_malformed_reply_may_be_asked_for_again() -> None:
+    class Patient(Workflow):
+        """Gives a gateway a second chance."""
+
+        asking = Claude(model=MODEL, max_tokens=10, tools=[find])
+        calling = Tools()
+        done = Final()
+        asking.on(tool_use=calling, end_turn=done, malformed=[asking.when(fsm.rounds_left(1)), exits.failed])
+        calling.on(tool_results=asking)
+
+    for content in ((use("find", call_id="no id!"),), (use("find", call_id="toolu_same"),) * 2):
+        patient = Driven(Patient)
+        patient.reply(*content)
+        if patient.path() == ["malformed"]:
+            assert patient.bodies[0] == patient.bodies[1]
+        else:  # D1a comes first
+            assert patient.path() == ["stuck"]
+
+
 # --- errors, waits, parking -------------------------------------------------------------------------------------------
 
 
@@ -585,6 +604,18 @@ def test_a_reply_resets_the_count_of_retries() -> None:
     assert isinstance(request, SendRequest)
     assert request.attempt == 1
     assert all(isinstance(desk.fail(draw=0.0)[0], Wait) and desk.feed(TimePassed(desk.at)) for _ in range(6))
+
+
+def test_any_reply_resets_the_count_of_retries_and_the_time_they_waited() -> None:
+    desk = Driven(Desk)
+    for _ in range(5):
+        (wait,) = desk.fail("rate_limit_error", retry_after=60.0)
+        desk.feed(TimePassed(wait.until))
+    desk.reply(text("Once up"), stop="max_tokens")  # no success, and yet the API is there again
+    for _ in range(6):
+        (wait,) = desk.fail("rate_limit_error", retry_after=60.0)
+        assert isinstance(wait, Wait)
+        desk.feed(TimePassed(wait.until))
 
 
 @pytest.mark.parametrize("event", ["invalid_request_error", "authentication_error", "request_too_large"])
@@ -714,6 +745,15 @@ def test_no_call_runs_before_every_call_that_asks_is_decided() -> None:
     assert results[2]["is_error"]
     kept = [b for b in desk.sent()[1]["content"] if b["id"] == first["id"]]
     assert kept[0]["input"] == {"number": "7"}  # the ledger keeps what the model said
+
+
+def test_an_approved_call_runs_with_the_input_of_the_model() -> None:
+    desk = Driven(Desk)
+    call = use("refund")
+    desk.reply(call)
+    (run,) = desk.feed(Answered(desk.now(), decisions={call["id"]: Decision("approve")}))
+    assert isinstance(run, RunTools)
+    assert [(c.input, c.edited) for c in run.calls] == [({"number": "7"}, False)]
 
 
 def test_denied_and_expired_answer_every_open_call() -> None:

@@ -509,6 +509,33 @@ def test_a_window_begins_anew_after_stuck() -> None:
     assert driven.state == "stuck"
 
 
+def test_the_free_request_may_be_the_same_as_the_one_before() -> None:
+    class Again(Workflow):
+        """Asks once more after a repeated id."""
+
+        asking = Claude(model=MODEL, max_tokens=10, tools=[find])
+        calling = Tools()
+        done = Final()
+        asking.on(tool_use=calling, end_turn=done, stuck=[asking.when(rounds_left(1)), exits.stuck])
+        calling.on(tool_results=asking)
+
+    driven = Driven(Again)
+    _stuck_by_an_old_id(driven)
+    assert (driven.state, driven.path().count("stuck")) == ("asking", 1)
+    assert driven.bodies[-1] == driven.bodies[-2]
+    driven.reply(text("Sorry."))
+    assert driven.state == "done"
+
+
+def test_a_person_who_denies_the_same_call_again_and_again_is_no_loop() -> None:
+    driven = Driven(Desk)
+    for _ in range(7):
+        call = use("refund")
+        driven.reply(call)
+        driven.feed(Answered(driven.now(), decisions={call["id"]: Decision("deny")}))
+    assert driven.state == "asking"
+
+
 def test_other_results_and_a_person_are_progress() -> None:
     driven = Driven(Desk)
     for number in range(12):

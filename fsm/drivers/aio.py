@@ -196,7 +196,8 @@ class _Calls:
     def _deadline(self, call: OpenCall) -> float:
         """When a call is given up that does not even end when it is cancelled."""
         assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
-        return self.entered_at[call.id] + call.spec.timeout + PATIENCE
+        limit = call.spec.timeout
+        return float("inf") if limit is None else self.entered_at[call.id] + limit + PATIENCE
 
     def _collect(self) -> None:
         for task in [task for task in self.running if task.done()]:
@@ -210,7 +211,7 @@ class _Calls:
             if call.id in self.entered_at and now >= self._deadline(call):
                 del self.running[task]
                 self.given_up.append(task)
-                self.ready.append(timeout_end(call, call.spec.timeout if call.spec else 0.0))
+                self.ready.append(timeout_end(call, (call.spec.timeout if call.spec else None) or 0.0))
 
     def finished(self) -> tuple[ToolEnd, ...]:
         """On an interruption: what had ended by now, so that only the others are of unknown outcome."""
@@ -237,7 +238,7 @@ async def _run_call(session: Session, call: OpenCall) -> ToolEnd:
                 value = await _maybe(value)
         return end_of(call, value, started)
     except TimeoutError as error:
-        return timeout_end(call, call.spec.timeout) if limit.expired() else failed_end(call, error, started)
+        return timeout_end(call, call.spec.timeout or 0.0) if limit.expired() else failed_end(call, error, started)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -108,6 +108,7 @@ class _Calls:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.waiting: list[OpenCall] = []
+        self.mine: list[OpenCall] = []  # without a time limit: run in this thread
         self.running: dict[str, tuple[OpenCall, float]] = {}
         self.ready: list[ToolEnd] = []
         self.given = 0  # how many of `ready` were handed out; they stay until the next are, so that none can be lost
@@ -116,10 +117,15 @@ class _Calls:
     def start(self, calls: Sequence[OpenCall]) -> None:
         """Validate each call and start it; at most `PARALLEL` at once."""
         self.done = SimpleQueue()  # what an abandoned call of an earlier reply still puts into the old one is ignored
-        self.running, self.waiting, self.ready, self.given = {}, [], [], 0
+        self.running, self.waiting, self.mine, self.ready, self.given = {}, [], [], [], 0
         for call in calls:
             refusal = self.session.toolbox.refusal(call)
-            self.waiting.append(call) if refusal is None else self.ready.append(refusal)
+            if refusal is not None:
+                self.ready.append(refusal)
+            elif call.spec is not None and call.spec.timeout is None:
+                self.mine.append(call)
+            else:
+                self.waiting.append(call)
 
     def _fill(self) -> None:
         while self.waiting and len(self.running) < PARALLEL:
@@ -135,6 +141,8 @@ class _Calls:
         # Started here and not in `start`, so that this thread waits at once: a worker that wakes while it still holds
         # the interpreter goes to sleep again, which costs more than the tool.
         self._fill()
+        while self.mine:
+            self.ready.append(self._run_here(self.mine.pop(0)))
         patient_until: float | None = None
         while self.running:
             now = time.monotonic()
@@ -150,6 +158,10 @@ class _Calls:
                 self._give_up_overdue()
         self.given = len(self.ready)
         return ToolsEnded(self.session.clock(), tuple(self.ready))
+
+    def _run_here(self, call: OpenCall) -> ToolEnd:
+        self.session.entered.add(call.id)
+        return _run_call(self.session, call, time.monotonic(), caught=Exception)  # Ctrl-C parks the run
 
     def _take(self, end: ToolEnd) -> None:
         if self.running.pop(end.call_id, None) is not None:  # else it was given up: its late result is ignored
@@ -174,16 +186,21 @@ class _Calls:
 
 
 def _timeout(call: OpenCall) -> float:
-    return call.spec.timeout if call.spec is not None else 0.0
+    limit = call.spec.timeout if call.spec is not None else 0.0
+    assert limit is not None  # noqa: S101 - calls without a limit run in the driver's own thread
+    return limit
 
 
-def _run_call(session: Session, call: OpenCall, started: float) -> ToolEnd:
+def _run_call(
+    session: Session, call: OpenCall, started: float, *, caught: type[BaseException] = BaseException
+) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
     try:
         value: Any = session.toolbox.of(call.spec).call(call, session.context(call.id))
         if inspect.isawaitable(value):
             # The limit here ends the thread of a call that was given up; the result was answered by then.
-            value = asyncio.run(_awaited(value, call.spec.timeout + PATIENCE))
+            limit = call.spec.timeout
+            value = asyncio.run(_awaited(value, None if limit is None else limit + PATIENCE))
         return end_of(call, value, started)
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
+    except caught as error:  # SystemExit in a tool must not end the run either
         return failed_end(call, error, started)
