@@ -62,11 +62,14 @@ class MemoryStore:
 
     def append(self, run_id: str, records: Sequence[Record]) -> None:
         """See `Store`."""
-        kept = self._records.setdefault(run_id, [])
+        kept = self._records.get(run_id, [])
         if records and records[0].seq != len(kept):
             msg = f"run '{run_id}' has {len(kept)} records, and the next one says it is number {records[0].seq}"
             raise ConcurrentWriter(msg)
-        kept.extend(records)
+        if kept:
+            kept.extend(records)
+        elif records:
+            self._records[run_id] = list(records)  # at once: a run without records is none
 
     def read(self, run_id: str) -> Sequence[Record]:
         """See `Store`."""
