@@ -149,12 +149,12 @@ class _Intake(Step):
             state = self.run.closed["state"]
             msg = f"'{self.graph.name}' ended in '{state}' and takes no {type(event).__name__}: pass after= to go on"
             raise ConversationEnded(msg)
-        before = self.run.open
+        if self.run.parked is not None and not isinstance(event, _WHILE_PARKED):
+            msg = f"'{self.graph.name}' is parked in '{self.run.state}' and takes no {type(event).__name__}: resume it"
+            raise RunError(msg)
         _HANDLERS[type(event)](self, event)
-        if isinstance(event, ToolsEnded) and self.run.open and self.run.state == self.run.state and before:
-            running = any(c.begun and c.end is None for c in self.run.open.values())
-            if running:
-                return ()  # the others still run; they were asked for already
+        if isinstance(event, ToolsEnded) and any(c.begun and c.end is None for c in self.run.open.values()):
+            return ()  # the others still run; they were asked for already
         return self.pending()
 
     def started(self, event: Started) -> None:
@@ -365,6 +365,7 @@ class _Intake(Step):
 
 _NO_ERROR = dict.fromkeys(("status", "type", "code", "retry_after", "request_id")) | {"draw": 0.5, "seconds": 0.0}
 
+_WHILE_PARKED = (Resumed, Answered, Cancelled, Parked)
 _HANDLERS: Mapping[type, Any] = {
     Started: _Intake.started,
     Replied: _Intake.replied,

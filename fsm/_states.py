@@ -118,6 +118,15 @@ class State:
         copy.where = _declared_at()
         return copy
 
+    def as_later(self) -> Self:
+        """The same state, not the first one: a subclass begins elsewhere."""
+        if not self.initial:
+            return self
+        copy = self.replace()
+        copy.name, copy.owner, copy.family, copy.where = self.name, self.owner, self.family, self.where
+        copy.initial = False
+        return copy
+
     def bare(self) -> Self:
         """A copy without rows, without owner."""
         copy = object.__new__(type(self))

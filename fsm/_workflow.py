@@ -160,6 +160,8 @@ class Workflow(metaclass=WorkflowType):
         states: dict[str, State] = {}
         for base in reversed(cls.__mro__):  # what each class says itself, so that the nearest wins, as with methods
             states.update({name: value for name, value in vars(base).items() if isinstance(value, State)})
+        if any(state.initial for state in vars(cls).values() if isinstance(state, State)):
+            states = {name: state if name in vars(cls) else state.as_later() for name, state in states.items()}
         for state in states.values():
             state.sealed = True
         cls._name = cls.__name__

@@ -660,3 +660,18 @@ def test_a_system_function_is_called_once_per_run_and_frozen() -> None:
     assert block["content"] == f"tea 7 {block['tool_use_id']} r {{'team': 'x'}}"
     assert "tea 7" in str(store.read("r"))
     assert store.read("r")[0].data["systems"] == {"asking": "You serve tea for the 1. time."}
+
+
+def test_a_subclass_can_begin_elsewhere() -> None:
+    class Base(Workflow):
+        asking = Claude(model=MODEL, max_tokens=10, initial=True)
+        answered = Final()
+        asking.on(end_turn=answered)
+
+    class Later(Base):
+        opening = Claude(model=MODEL, max_tokens=10, history="opening", prompt="Open.", initial=True)
+        opening.on(end_turn=Base.asking)
+
+    assert Base.graph.initial == "asking"
+    assert Later.graph.initial == "opening"
+    assert [edge.dest for edge in Later.graph.row("opening", "end_turn")] == ["asking"]

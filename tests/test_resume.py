@@ -101,6 +101,18 @@ def of_records(records: Sequence[Record]) -> MemoryStore:
     return store
 
 
+class Commits(MemoryStore):
+    """A store that notes how long the journal was after each commit: a crash can cut it there and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths: list[int] = []
+
+    def append(self, run_id: str, records: Sequence[Record]) -> None:
+        super().append(run_id, records)
+        self.lengths.append(records[-1].seq + 1)
+
+
 # --- decisions -----------------------------------------------------------------------------------------------------------
 
 
@@ -393,9 +405,9 @@ def test_an_ended_run_gives_its_recorded_result() -> None:
 
 
 @pytest.mark.parametrize("is_async", VERBS)
-@pytest.mark.parametrize("count", range(1, 12))
-def test_a_journal_cut_after_any_record_goes_on(count: int, *, is_async: bool) -> None:
-    """§2.3: whichever record is the last one, the run ends as it would have, and no tool runs twice."""
+@pytest.mark.parametrize("count", range(1, 4))
+def test_a_process_that_died_after_any_commit_goes_on(count: int, *, is_async: bool) -> None:
+    """§2.3: whichever commit is the last one, the run ends as it would have, and no tool runs twice."""
     entered: list[str] = []
 
     @tool
@@ -405,23 +417,18 @@ def test_a_journal_cut_after_any_record_goes_on(count: int, *, is_async: bool) -
         return f"ok {n}"
 
     workflow = loop_of(act)
-    store = MemoryStore()
+    store = Commits()
     script = [replies.tool_uses(("act", {"n": 1}), ("act", {"n": 2})), DONE]
     both(workflow, "Hi.", script, is_async=False, journal=store, run_id="r")
-    records = store.read("r")
-    cut = records[:count]
-    if len(records) <= count:
-        pytest.skip("there are fewer records")
+    assert len(store.lengths) == 4
+    cut = store.read("r")[: store.lengths[count - 1]]
     entered.clear()
 
     def reply(body: dict[str, Any]) -> Reply:
         return DONE if len(body["messages"]) > 1 else script[0]
 
-    emulator = Emulator(reply)
-    with emulator.client() as client:
-        result = resume(workflow, "r", client=client, journal=of_records(cut))
+    result = go_on(workflow, "r", reply, is_async=is_async, journal=of_records(cut))
     assert result.text == "done"
-    assert all(r.status == 200 for r in emulator.requests)
     begun = any(r.kind == "tool.begin" for r in cut)
     ended = any(r.kind == "tool.end" for r in cut)
     assert sorted(entered) == ([] if begun else ["1", "2"])
@@ -588,7 +595,7 @@ def test_open_calls_are_answered_before_the_new_words() -> None:
     parked(store)
     waits = go_on(Desk, "r", [], journal=store)
     messages = next_run(Desk, waits)
-    blocks = messages[2]["content"]
+    blocks = [b for m in messages[2:] for b in m["content"]]
     assert [b["type"] for b in blocks] == ["tool_result"] * 3 + ["text"]
     assert all(b["is_error"] for b in blocks[:3])
     assert next_run(Loop, ended)[-1]["role"] == "user"
