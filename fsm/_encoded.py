@@ -43,7 +43,9 @@ class Encoded:
     def each(self) -> tuple[bytes, ...]:
         """Every message by itself."""
         starts = (0, *(end + 1 for end in self._ends[: self.count]))
-        return tuple(bytes(self._buffer[start:end]) for start, end in zip(starts, self._ends[: self.count], strict=False))
+        return tuple(
+            bytes(self._buffer[start:end]) for start, end in zip(starts, self._ends[: self.count], strict=False)
+        )
 
     def last_starts_with(self, prefix: bytes) -> bool:
         """Whether there is a last message and it starts like this."""

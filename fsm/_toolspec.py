@@ -38,8 +38,9 @@ class Context(Generic[D]):
 class ToolSpec:
     """One tool. `form` says what `run` is: a plain function, an SDK tool object, or nothing (the API runs it).
 
-    `timeout` is seconds for one call (None: no limit, and `run` calls it in its own thread); `max_result` characters of its result; `idempotent` allows a second run after a
-    crash; `needs_approval` (True, or a function of the input) asks a person first.
+    `timeout` is seconds for one call (None: no limit, and `run` calls it in its own thread); `max_result` characters of
+    its result; `idempotent` allows a second run after a crash; `needs_approval` (True, or a function of the input) asks
+    a person first.
     """
 
     name: str

@@ -51,9 +51,9 @@ def tool(fn: Callable[..., Any] | None = None, **given: Any) -> Any:
     Args:
         fn: the function.
         given: `name`, `description`, `needs_approval` (True, or a function of the input), `idempotent` (may run again
-            after a crash), `timeout` (seconds; None for no limit, then `run` calls
-            it in its own thread, which some connections need), `max_result` (characters), `input_schema`, and the SDK's own options
-            such as `strict`, `cache_control`, `input_examples`.
+            after a crash), `timeout` (seconds; None for no limit, then `run` calls it in its own thread, which some
+            connections need), `max_result` (characters), `input_schema`, and the SDK's own options such as `strict`,
+            `cache_control`, `input_examples`.
 
     Raises:
         DeclarationError: no docstring, a name the API refuses (R40), a parameter without annotation.

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 
 from fsm import Claude, Final, MemoryStore, Record, Tools, Workflow, aiterate, aresume, arun, iterate, resume, run, tool
@@ -124,19 +125,22 @@ def both(
 
 
 def go_on(
-    workflow: type[Workflow], run_id: str, script: Sequence[Reply], *, is_async: bool = False, **options: Any
+    workflow: type[Workflow], run_id: str, script: Any, *, is_async: bool = False, **options: Any
 ) -> Any:
     """`resume` or `aresume` with a new client over these replies."""
     emulator = Emulator(script)
-    if not is_async:
-        with emulator.client() as client:
-            return resume(workflow, run_id, client=client, **options)
 
     async def main() -> Any:
         async with emulator.async_client() as client:
             return await aresume(workflow, run_id, client=client, **options)
 
-    return asyncio.run(main())
+    if is_async:
+        result = asyncio.run(main())
+    else:
+        with emulator.client() as client:
+            result = resume(workflow, run_id, client=client, **options)
+    assert not [r.error for r in emulator.requests if r.status == HTTPStatus.BAD_REQUEST], "an illegal request left"
+    return result
 
 
 def one_call(name: str, given: Any = None) -> list[Reply]:

@@ -1,4 +1,4 @@
-"""The README is run: Python blocks through the real SDK over HTTP, their printed output compared with the text blocks."""
+"""The README is run: Python blocks through the real SDK over HTTP, what they print compared with the text blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def answer(body: dict[str, Any]) -> replies.Reply:
 
 
 @pytest.fixture(scope="module")
-def printed() -> Iterator[list[tuple[str, str]]]:
+def printed() -> list[tuple[str, str]]:
     """Run all Python blocks in one namespace; give (expected, printed) for each text block."""
     pairs: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"__name__": "readme"}
@@ -63,7 +62,7 @@ def printed() -> Iterator[list[tuple[str, str]]]:
         for value in namespace.values():
             if hasattr(value, "messages") and hasattr(value, "close"):
                 value.close()
-    yield pairs
+    return pairs
 
 
 def test_python_blocks_print_what_the_readme_says(printed: list[tuple[str, str]]) -> None:

@@ -13,16 +13,13 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
-
-from attrs import evolve
 
 from fsm._compile import Plan, compile_graph
 from fsm._errors import UsageError
-from fsm._graph import Graph, build_graph
+from fsm._graph import Graph
 from fsm._records import Move
-from fsm._states import Claude, Final, Tools
+from fsm._single import single_plan
 from fsm._stuck import Finding
 
 from ._links import WatchedConversation
@@ -111,7 +108,7 @@ def watch(
         raise UsageError(f"on_finding={on_finding!r} is neither 'warn' nor 'raise' nor a function of the finding")
     if not (callable(getattr(client, "with_options", None)) and isinstance(getattr(client, "middleware", None), tuple)):
         raise UsageError(f"watch() takes a client of the anthropic package that has middleware, not {client!r}")
-    watcher = Watcher(_default_plan() if workflow is None else _plan_of(workflow), on_move, on_finding)
+    watcher = Watcher(single_plan() if workflow is None else _plan_of(workflow), on_move, on_finding)
     others = [
         each for each in client.middleware if not isinstance(getattr(each, "fsm_watcher", None), Watcher)
     ]  # one look is enough
@@ -154,16 +151,6 @@ def _async_middleware(watcher: Watcher) -> Any:
 
     fsm_watch.fsm_watcher = watcher  # type: ignore[attr-defined]  # how a second watch() knows it
     return fsm_watch
-
-
-@cache
-def _default_plan() -> Plan:
-    """The machine of every tool loop: ask, call, until the model has finished its turn."""
-    asking, calling, answered = Claude(model="any", max_tokens=1), Tools(), Final()
-    asking.on(tool_use=calling, end_turn=answered)
-    calling.on(tool_results=asking)
-    graph = build_graph("watched", {"asking": asking, "calling": calling, "answered": answered})
-    return compile_graph(evolve(graph, nodes=tuple(evolve(node, where="") for node in graph.nodes)))
 
 
 def _plan_of(workflow: Any) -> Plan:
