@@ -151,7 +151,7 @@ def _open(run: RunState, record: Record, graph: Graph) -> None:
 
 def _words(messages: tuple[Mapping[str, Any], ...]) -> Any:
     """The input as guards see it: its text where it is one text, else the messages."""
-    if len(messages) == 1 and isinstance(content := messages[0]["content"], list):
+    if len(messages) == 1 and isinstance(content := messages[0].get("content"), list):
         texts = [b.get("text") for b in content if b.get("type") == "text"]
         if len(texts) == len(content) == 1:
             return texts[0]

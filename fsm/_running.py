@@ -441,6 +441,10 @@ def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
         UsageError: nothing, or nothing that can be said.
     """
     if isinstance(given, (list, tuple)) and given and all(isinstance(m, Mapping) and "role" in m for m in given):
+        for number, message in enumerate(given):
+            if not isinstance(message.get("content"), (str, list, tuple)) and message["role"] != "system":  # R8
+                msg = f"message {number} of the input has no content: give text or a list of content blocks"
+                raise UsageError(msg)
         return tuple(given)
     if isinstance(given, str) and not given.strip():
         msg = "the input is empty: give text, content blocks or a list of messages"

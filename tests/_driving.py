@@ -124,9 +124,7 @@ def both(
     return asyncio.run(main()), emulator
 
 
-def go_on(
-    workflow: type[Workflow], run_id: str, script: Any, *, is_async: bool = False, **options: Any
-) -> Any:
+def go_on(workflow: type[Workflow], run_id: str, script: Any, *, is_async: bool = False, **options: Any) -> Any:
     """`resume` or `aresume` with a new client over these replies."""
     emulator = Emulator(script)
 

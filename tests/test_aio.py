@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
-
 from _driving import MODEL, Clock, Loop, Plain, events_of, go_on, loop_of, settled
+
 from fsm import (
     Approval,
     Claude,
@@ -113,6 +113,11 @@ def script() -> Callable[[dict[str, Any]], Reply]:
     return reply
 
 
+def _stateless(body: dict[str, Any]) -> Reply:
+    """The same for many runs at once: each request stands for itself."""
+    return script()(body)
+
+
 async def ask(question: Any) -> Any:
     del question
     await settled(2)
@@ -176,7 +181,9 @@ class Drive:
                 if block["type"] == "tool_result":
                     assert block["tool_use_id"] not in answered
                     answered[block["tool_use_id"]] = block["content"]
-        asked = [b for m in result.messages if m["role"] == "assistant" for b in m["content"] if b["type"] == "tool_use"]
+        asked = [
+            b for m in result.messages if m["role"] == "assistant" for b in m["content"] if b["type"] == "tool_use"
+        ]
         assert sorted(answered) == sorted(b["id"] for b in asked)
         for block in asked:
             times, content = self.world.entered[block["id"]], answered[block["id"]]
@@ -236,7 +243,7 @@ def test_many_runs_cancelled_at_random_leave_nothing_behind() -> None:
     store, world = MemoryStore(), World()
 
     async def main() -> None:
-        async with Emulator(lambda body: script()(body)).async_client() as client:
+        async with Emulator(_stateless).async_client() as client:
             tasks = [
                 asyncio.create_task(
                     arun(Everything, "Hi.", client=client, journal=store, run_id=f"r{n}", deps=world, ask=ask)
@@ -272,8 +279,7 @@ def test_a_sync_tool_goes_on_in_its_thread_and_its_result_is_dropped() -> None:
     async def main() -> None:
         async with Emulator([replies.tool_use("act", {})]).async_client() as client:
             task = asyncio.create_task(arun(workflow, "Hi.", client=client, journal=store, run_id="r"))
-            while not entered.is_set():
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(entered.wait, 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -379,7 +385,7 @@ def test_what_had_ended_when_the_task_was_cancelled_is_kept() -> None:
     assert kinds[-2:] == ["tool.end", "park"]
 
 
-# --- leaving a loop ------------------------------------------------------------------------------------------------------
+# --- leaving a loop --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", range(1, 7))
@@ -439,7 +445,7 @@ def test_a_generator_that_was_never_begun_does_nothing() -> None:
     assert store.runs() == ()
 
 
-# --- callbacks -----------------------------------------------------------------------------------------------------------
+# --- callbacks -------------------------------------------------------------------------------------------------------
 
 
 def test_async_callbacks_are_awaited() -> None:
@@ -477,7 +483,9 @@ def test_a_callback_that_raises_parks_the_run_and_its_error_comes_out(where: str
         async with drive.emulator.async_client() as client:
             options: dict[str, Any] = {"ask": ask, "sleep": drive._sleep, where: fails}
             with pytest.raises(ZeroDivisionError, match="the callback is broken"):
-                await arun(Everything, "Hi.", client=client, journal=drive.store, run_id="r", deps=drive.world, **options)
+                await arun(
+                    Everything, "Hi.", client=client, journal=drive.store, run_id="r", deps=drive.world, **options
+                )
 
     asyncio.run(main())
     assert drive.store.read("r")[-1].kind == "park"
@@ -505,7 +513,7 @@ def test_an_async_callback_that_nobody_awaited_leaves_no_warning() -> None:
         gc.collect()
 
 
-# --- asyncio's own tools -------------------------------------------------------------------------------------------------
+# --- asyncio's own tools ---------------------------------------------------------------------------------------------
 
 
 def test_debug_mode_finds_nothing() -> None:

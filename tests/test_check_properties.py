@@ -234,7 +234,7 @@ def test_walking_histories_apart_finds_what_walking_all_together_finds(graph: Gr
 @given(graphs())
 def test_any_declaration_gets_findings_and_no_exception(graph: Graph) -> None:
     found = check(graph)
-    assert len({(f.id, f.state, f.event, f.problem) for f in found}) == len(found)
+    assert len({(f.id, f.state, f.event, f.problem, f.edge) for f in found}) == len(found)
     assert [int(f.id[1:]) for f in found] == sorted(int(f.id[1:]) for f in found)
     assert "\n".join(map(str, found)) == "\n".join(map(str, check(graph)))
 

@@ -713,24 +713,25 @@ def post(url: str, text: str) -> dict[str, object]:
 
 def test_the_emulator_serves_a_script_and_ends_with_ctrl_c(write, root):
     write("script.json", '["Hello.", {"tool_use": {"name": "find", "input": {"a": 1}}}, {"max_tokens": "An ans"}]')
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-u", "-m", "fsm.cli", "emulator", "--script", "script.json"],
         env=os.environ | {"PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline()).group()
-    assert [post(url, "hi")["stop_reason"] for _ in range(3)] == ["end_turn", "tool_use", "max_tokens"]
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert err == ""
-    assert f"ANTHROPIC_BASE_URL={url}" in out
-    assert out.count("POST /v1/messages  200  1 message") == 3
-    assert "3 requests were answered." in out
+    ) as process:
+        assert process.stdout is not None
+        url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline()).group()
+        assert [post(url, "hi")["stop_reason"] for _ in range(3)] == ["end_turn", "tool_use", "max_tokens"]
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        out, err = process.stdout.read(), process.stderr.read()  # not `communicate`: it passes over what is buffered
+        assert process.wait(30) == 0
+        assert err == ""
+        assert f"ANTHROPIC_BASE_URL={url}" in out
+        assert out.count("POST /v1/messages  200  1 message") == 3
+        assert "3 requests were answered." in out
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
+from _driving import MODEL, MODES, Loop, Plain, comparable, drive, events_of, find
 from attrs import field, frozen
 
-from _driving import MODEL, MODES, Loop, Plain, comparable, drive, events_of, find
 from fsm import (
     Approval,
     Claude,

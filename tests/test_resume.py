@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
-
 from _driving import MODEL, Clock, Loop, Plain, both, events_of, find, go_on, loop_of, one_call
+
 from fsm import (
     Approval,
     Claude,
@@ -79,9 +79,7 @@ DONE = replies.text("done")
 def parked(store: MemoryStore, clock: Clock | None = None) -> list[str]:
     """A run that waits for a decision; the ids of its calls."""
     clock = clock or Clock()
-    result, _ = both(
-        Desk, "Hi.", [REFUNDS], is_async=False, journal=store, run_id="r", clock=clock, sleep=clock.sleep
-    )
+    result, _ = both(Desk, "Hi.", [REFUNDS], is_async=False, journal=store, run_id="r", clock=clock, sleep=clock.sleep)
     assert (result.state, result.verdict.reason) == ("approving", "waiting_person")
     assert result.verdict.resumable
     return list(result.verdict.pending_tool_ids)
@@ -113,7 +111,7 @@ class Commits(MemoryStore):
         self.lengths.append(records[-1].seq + 1)
 
 
-# --- decisions -----------------------------------------------------------------------------------------------------------
+# --- decisions -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", VERBS)
@@ -191,7 +189,7 @@ def test_an_answer_of_the_wrong_form_changes_nothing(name: str, *, is_async: boo
     assert go_on(Desk, "r", [DONE], journal=store, answer=deny()).text == "done", "the right one is still taken"
 
 
-# --- words ---------------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def waiting(store: MemoryStore, clock: Clock | None = None) -> None:
@@ -212,13 +210,33 @@ def test_words_go_to_the_model(answer: Any, *, is_async: bool) -> None:
     assert result.messages[2] == {"role": "user", "content": [{"type": "text", "text": "And now?"}]}
 
 
-@pytest.mark.parametrize("answer", ["", "  \n", [], ["words"], [{}, 7], 7, {"a": 1}, approve(), "half \ud83d", [{"n": {1}}]])
+@pytest.mark.parametrize(
+    "answer", ["", "  \n", [], ["words"], [{}, 7], 7, {"a": 1}, approve(), "half \ud83d", [{"n": {1}}]]
+)
 def test_words_of_the_wrong_form_change_nothing(answer: Any) -> None:
     store = MemoryStore()
     waiting(store)
     before = store.read("r")
     with pytest.raises(RunError, match="answered with text or content blocks"):
         go_on(Chat, "r", [], journal=store, answer=answer)
+    assert store.read("r") == before
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": ""},
+        {"text": "no type"},
+        {"type": "thinking", "thinking": "hm", "signature": "x"},
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"},
+    ],
+)
+def test_words_that_the_api_would_refuse_change_nothing(block: dict[str, Any]) -> None:
+    store = MemoryStore()
+    waiting(store)
+    before = store.read("r")
+    with pytest.raises(RunError, match="the API would refuse it"):
+        go_on(Chat, "r", [], journal=store, answer=[block])
     assert store.read("r") == before
 
 
@@ -238,7 +256,7 @@ def test_without_an_answer_it_waits_on() -> None:
         assert go_on(Chat, "r", [], journal=store).verdict.reason == "waiting_person"
 
 
-# --- time ----------------------------------------------------------------------------------------------------------------
+# --- time ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", VERBS)
@@ -281,7 +299,14 @@ def test_a_back_off_waits_the_rest_after_a_restart() -> None:
         raise KeyboardInterrupt
 
     both(
-        Plain, "Hi.", [replies.overloaded(retry_after=40)], is_async=False, journal=store, run_id="r", clock=clock, sleep=stop
+        Plain,
+        "Hi.",
+        [replies.overloaded(retry_after=40)],
+        is_async=False,
+        journal=store,
+        run_id="r",
+        clock=clock,
+        sleep=stop,
     )
     records = store.read("r")
     for passed, slept in ((15.0, [25.0]), (60.0, []), (-5000.0, [40.0])):
@@ -292,7 +317,7 @@ def test_a_back_off_waits_the_rest_after_a_restart() -> None:
         assert (result.text, later.slept) == ("Hello.", slept)
 
 
-# --- whose run -----------------------------------------------------------------------------------------------------------
+# --- whose run -------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_run_names_the_known_ones() -> None:
@@ -401,7 +426,7 @@ def test_an_ended_run_gives_its_recorded_result() -> None:
     assert store.read("r") == first.records
 
 
-# --- after a crash ---------------------------------------------------------------------------------------------------------
+# --- after a crash ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", VERBS)
@@ -460,7 +485,9 @@ def test_only_the_calls_that_did_not_end_are_of_unknown_outcome_and_idempotent_o
     entered.clear()
     cut = list(after_a_crash(store, "tool.begin").read("r"))
     (whole,) = [r for r in store.read("r") if r.kind == "tool.end"]
-    two = [whole.data["ends"][0], whole.data["ends"][2]]
+    ends = {end[0]: end for end in whole.data["ends"]}  # as they ended, which is any order
+    asked = cut[-1].data["ids"]
+    two = [ends[asked[0]], ends[asked[2]]]
     cut.append(Record(len(cut), "tool.end", cut[-1].at, {"ends": two}))
 
     result = go_on(workflow, "r", [DONE], journal=of_records(cut))
@@ -565,7 +592,7 @@ def test_retries_of_the_api_s_errors_do_not_count_as_crashes() -> None:
     assert events_of(resumed.records) == ["overloaded_error"] * 4 + ["end_turn"]
 
 
-# --- after= --------------------------------------------------------------------------------------------------------------
+# --- after= ----------------------------------------------------------------------------------------------------------
 
 
 def next_run(workflow: type[Workflow], ended: Any, words: str = "And now?") -> list[dict[str, Any]]:
@@ -586,9 +613,7 @@ def test_a_new_run_goes_on_from_an_ended_one() -> None:
 
 
 def test_open_calls_are_answered_before_the_new_words() -> None:
-    ended, _ = both(
-        Loop, "Hi.", lambda body: replies.tool_use("find", {"number": "7"}), is_async=False
-    )
+    ended, _ = both(Loop, "Hi.", lambda body: replies.tool_use("find", {"number": "7"}), is_async=False)
     assert ended.state == "stuck"
     store = MemoryStore()
     parked(store)

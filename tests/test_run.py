@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any, Literal
 
 import pytest
+from _driving import MODEL, Clock, Loop, Plain, both, events_of, find, go_on, loop_of, one_call
 
 import fsm
-from _driving import MODEL, Clock, Loop, Plain, both, events_of, find, go_on, loop_of, one_call
 from fsm import (
     Approval,
     Claude,
@@ -27,7 +27,6 @@ from fsm import (
     Facts,
     Final,
     Human,
-    IllegalMove,
     Limits,
     MemoryStore,
     Move,
@@ -36,19 +35,18 @@ from fsm import (
     Workflow,
     approve,
     cancel,
-    exits,
     iterate,
+    journal,
     resume,
     run,
     say,
     tool,
 )
 from fsm._fold import UNKNOWN_OUTCOME
-from fsm import journal
 from fsm.drivers import _pump, _threads, sync
 from fsm.testing import Emulator, replies
 
-# --- the result --------------------------------------------------------------------------------------------------------
+# --- the result ------------------------------------------------------------------------------------------------------
 
 
 def test_the_result_says_how_it_ended() -> None:
@@ -164,7 +162,7 @@ def test_a_system_function_is_called_once_with_the_deps() -> None:
     assert result.records[0].data["systems"] == {"asking": "You serve Ada."}
 
 
-# --- moves as they happen ----------------------------------------------------------------------------------------------
+# --- moves as they happen --------------------------------------------------------------------------------------------
 
 
 def test_a_move_is_given_once_it_is_recorded() -> None:
@@ -235,7 +233,7 @@ def test_leaving_iterate_before_a_function_is_entered_lets_it_begin_anew() -> No
     assert entered == ["Hello."]
 
 
-# --- Ctrl-C ------------------------------------------------------------------------------------------------------------
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
 def _interrupt() -> None:
@@ -406,10 +404,7 @@ def _script() -> Callable[[dict[str, Any]], replies.Reply]:
 class _Pressed:
     """Ctrl-C at the n-th line that runs in the files of the drivers: `sys.settrace` raises it there."""
 
-    FILES = frozenset(
-        str(Path(inspect.getfile(module)).resolve())
-        for module in (sync, _pump, _threads, journal)
-    )
+    FILES = frozenset(str(Path(inspect.getfile(module)).resolve()) for module in (sync, _pump, _threads, journal))
 
     def __init__(self, line: int) -> None:
         self.left = line
@@ -463,7 +458,7 @@ def test_ctrl_c_at_any_line_of_the_drivers_loses_nothing(part: int) -> None:
     assert unknown > 0
 
 
-# --- ending a run --------------------------------------------------------------------------------------------------------
+# --- ending a run ----------------------------------------------------------------------------------------------------
 
 
 def _parked(store: MemoryStore) -> Any:
@@ -545,7 +540,14 @@ def test_cancel_leads_out_of_a_back_off() -> None:
         raise KeyboardInterrupt
 
     result, _ = both(
-        Polite, "Hi.", [replies.overloaded(retry_after=50)], is_async=False, journal=store, run_id="r", clock=clock, sleep=stop
+        Polite,
+        "Hi.",
+        [replies.overloaded(retry_after=50)],
+        is_async=False,
+        journal=store,
+        run_id="r",
+        clock=clock,
+        sleep=stop,
     )
     assert result.verdict.reason == "interrupted"
     with Emulator([replies.text("Goodbye.")]).client() as client:
@@ -574,7 +576,7 @@ def test_cancel_of_a_run_that_somebody_drives_is_refused() -> None:
     assert result.state == "answered"
 
 
-# --- where it is driven --------------------------------------------------------------------------------------------------
+# --- where it is driven ----------------------------------------------------------------------------------------------
 
 
 def test_two_runs_under_one_name_are_refused() -> None:

@@ -8,13 +8,14 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
-
 from _driving import MODEL, Clock, Loop, Plain, both, events_of, find, go_on, loop_of, one_call
+
 from fsm import Claude, Final, MemoryStore, UsageError, Workflow, aiterate, arun, iterate, run
 from fsm.testing import Emulator, replies, serve
 from fsm.testing._requests import RecordedRequest
@@ -36,19 +37,19 @@ def call(number: str) -> Reply:
 LONG = [call("1"), call("2"), replies.max_tokens("Once upon"), replies.overloaded(), replies.text(" a time.")]
 
 
-# --- bytes -------------------------------------------------------------------------------------------------------------
+# --- bytes -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_each_body_begins_with_the_one_before(is_async: bool, stream: bool) -> None:
+def test_each_body_begins_with_the_one_before(*, is_async: bool, stream: bool) -> None:
     clock = Clock()
     result, emulator = both(Loop, "Hi. ü", LONG, is_async=is_async, stream=stream, sleep=clock.sleep)
 
     assert result.state == "answered"
     bodies = [request.raw for request in emulator.requests]
     assert len(bodies) == len(LONG)
-    for before, after in zip(bodies, bodies[1:], strict=False):
+    for before, after in pairwise(bodies):
         assert messages_bytes(after).startswith(messages_bytes(before))
     assert bodies[3] == bodies[4], "a retry sends the same bytes"
     for body in bodies:
@@ -81,7 +82,7 @@ def bodies_version() -> str:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_headers_are_the_client_s_own(is_async: bool) -> None:
+def test_headers_are_the_client_s_own(*, is_async: bool) -> None:
     _, emulator = both(Plain, "Hi.", [replies.text("Hello.")], is_async=is_async)
 
     (request,) = emulator.requests
@@ -93,7 +94,7 @@ def test_headers_are_the_client_s_own(is_async: bool) -> None:
     assert request.headers["x-stainless-timeout"] == request.headers["x-stainless-read-timeout"] == "600"
 
 
-# --- clients that need a dict ------------------------------------------------------------------------------------------
+# --- clients that need a dict ----------------------------------------------------------------------------------------
 
 
 def _passes(request: Any, call_next: Any) -> Any:
@@ -156,7 +157,7 @@ CLIENTS: dict[str, tuple[bool, Callable[[Emulator], Any]]] = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", CLIENTS)
-def test_a_client_that_needs_a_dict_sends_the_same(name: str, stream: bool) -> None:
+def test_a_client_that_needs_a_dict_sends_the_same(name: str, *, stream: bool) -> None:
     is_async, client_of = CLIENTS[name]
     plain = _bodies(lambda e: e.async_client() if is_async else e.client(), is_async=is_async, stream=stream)
 
@@ -237,7 +238,7 @@ def test_bedrock_and_vertex_get_what_they_need(path: str) -> None:
     assert [m["role"] for m in sent["messages"]] == [m["role"] for m in plain.messages[:-1]]
 
 
-# --- one attempt, one request ------------------------------------------------------------------------------------------
+# --- one attempt, one request ----------------------------------------------------------------------------------------
 
 FAILURES = {
     "429": replies.rate_limited(retry_after=1),
@@ -252,7 +253,7 @@ FAILURES = {
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("middleware", [False, True])
 @pytest.mark.parametrize("name", FAILURES)
-def test_the_client_s_own_retries_are_off(name: str, middleware: bool, stream: bool) -> None:
+def test_the_client_s_own_retries_are_off(name: str, *, middleware: bool, stream: bool) -> None:
     """N2: whatever `max_retries` the client was made with, an attempt is one request."""
     random.seed(1)
     clock = Clock()
@@ -275,12 +276,14 @@ def test_the_client_s_own_timeout_counts() -> None:
     assert events_of(result.records) == ["connection_error", "end_turn"]
 
 
-# --- streams -----------------------------------------------------------------------------------------------------------
+# --- streams ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("max_tokens", "streamed"), [(21_333, False), (21_334, True)])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_what_the_client_would_not_send_is_streamed_by_itself(is_async: bool, max_tokens: int, streamed: bool) -> None:
+def test_what_the_client_would_not_send_is_streamed_by_itself(
+    max_tokens: int, *, streamed: bool, is_async: bool
+) -> None:
     """E25: above 21,333 tokens the SDK refuses to wait for a whole reply."""
 
     class Wide(Workflow):
@@ -295,7 +298,7 @@ def test_what_the_client_would_not_send_is_streamed_by_itself(is_async: bool, ma
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_deltas_come_in_order_and_add_up(is_async: bool) -> None:
+def test_deltas_come_in_order_and_add_up(*, is_async: bool) -> None:
     words = "A rather long answer, in pieces: " + "ä🙂 " * 30
     seen: list[Any] = []
     result, _ = both(
@@ -376,7 +379,7 @@ def test_an_async_stream_that_is_left_is_closed() -> None:
     assert [r.kind for r in store.read("r")][-1] == "park"
 
 
-# --- errors of the connection, over real sockets -----------------------------------------------------------------------
+# --- errors of the connection, over real sockets ---------------------------------------------------------------------
 
 
 def _free_port() -> int:
@@ -399,7 +402,7 @@ def test_a_refused_connection_is_retried_then_parked() -> None:
 
 
 @pytest.mark.parametrize("clean", [True, False])
-def test_a_stream_cut_on_the_wire_is_sent_again_byte_for_byte(clean: bool) -> None:
+def test_a_stream_cut_on_the_wire_is_sent_again_byte_for_byte(*, clean: bool) -> None:
     """G20, E24: whatever came before the cut is dropped, and no tool of it runs."""
     ran: list[str] = []
 
@@ -432,7 +435,7 @@ def test_a_whole_body_cut_on_the_wire_is_sent_again() -> None:
     assert emulator.requests[0].raw == emulator.requests[1].raw
 
 
-# --- the retry rows ----------------------------------------------------------------------------------------------------
+# --- the retry rows --------------------------------------------------------------------------------------------------
 
 
 def _retried(script: list[Reply], **options: Any) -> tuple[Any, Clock, tuple[RecordedRequest, ...]]:
@@ -594,7 +597,7 @@ def test_what_no_retry_can_mend_is_not_retried(status: int, kind: str) -> None:
     assert result.verdict.evidence["status"] == status
 
 
-# --- which client ------------------------------------------------------------------------------------------------------
+# --- which client ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["run", "iterate", "arun", "aiterate"])
@@ -622,18 +625,20 @@ def test_the_wrong_kind_of_client_is_one_clear_error(verb: str) -> None:
 
 
 def test_a_key_is_no_client() -> None:
-    with pytest.raises(UsageError, match="needs a client of the kind anthropic.Anthropic, not str"):
+    with pytest.raises(UsageError, match=r"needs a client of the kind anthropic\.Anthropic, not str"):
         run(Plain, "Hi.", client="a key")
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_no_key_says_what_to_do(is_async: bool) -> None:
+def test_no_key_says_what_to_do(*, is_async: bool) -> None:
     store = MemoryStore()
+
+    def go() -> Any:
+        given: dict[str, Any] = {"journal": store, "run_id": "r"}
+        return asyncio.run(arun(Plain, "Hi.", **given)) if is_async else run(Plain, "Hi.", **given)
+
     with pytest.raises(UsageError, match="set ANTHROPIC_API_KEY") as caught:
-        if is_async:
-            asyncio.run(arun(Plain, "Hi.", journal=store, run_id="r"))
-        else:
-            run(Plain, "Hi.", journal=store, run_id="r")
+        go()
     assert "Emulator" in str(caught.value)
     assert go_on(Plain, "r", [replies.text("Hello.")], journal=store).text == "Hello.", "with a key it goes on"
 
@@ -652,7 +657,7 @@ def real_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_client_of_our_own_comes_from_the_environment_and_is_closed(
-    real_server: Emulator, is_async: bool, monkeypatch: pytest.MonkeyPatch
+    real_server: Emulator, monkeypatch: pytest.MonkeyPatch, *, is_async: bool
 ) -> None:
     closed: list[bool] = []
     kind = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from _driving import MODEL, Loop, both, drive, events_of, find, loop_of, one_call, results_of
 from anthropic import beta_async_tool, beta_tool
 from anthropic.lib.tools import ToolError
 from attrs import define, field
 from typing_extensions import TypedDict
 
-from _driving import MODEL, Loop, both, drive, events_of, find, loop_of, one_call, results_of
 from fsm import (
     Approval,
     Claude,
@@ -42,7 +42,15 @@ from fsm.drivers import _pump
 from fsm.testing import Emulator, replies
 
 VERBS = [pytest.param(False, id="run"), pytest.param(True, id="arun")]
-FORMS = ("function", "async function", "sdk tool", "async sdk tool", "function that gives a coroutine")
+FORMS = (
+    "function",
+    "function without a limit",
+    "async function",
+    "async function without a limit",
+    "sdk tool",
+    "async sdk tool",
+    "function that gives a coroutine",
+)
 
 
 def as_tool(form: str, body: Callable[[], Any], **options: Any) -> Any:
@@ -61,9 +69,11 @@ def as_tool(form: str, body: Callable[[], Any], **options: Any) -> Any:
         """Act."""
         return act_async()
 
-    if form == "function":
+    if form.endswith("without a limit"):
+        options = {"timeout": None, **options}
+    if form.startswith("function with") or form == "function":
         return tool(name="act", **options)(act)
-    if form == "async function":
+    if form.startswith("async function"):
         return tool(name="act", **options)(act_async)
     if form == "function that gives a coroutine":
         return tool(name="act", **options)(lazily)
@@ -94,7 +104,7 @@ def raiser(error: BaseException) -> Callable[[], Any]:
     return body
 
 
-# --- what a tool raises --------------------------------------------------------------------------------------------------
+# --- what a tool raises ----------------------------------------------------------------------------------------------
 
 RAISED: dict[str, tuple[BaseException, str]] = {
     "Exception": (ValueError("the order is gone"), "ValueError: the order is gone"),
@@ -120,11 +130,31 @@ RAISED: dict[str, tuple[BaseException, str]] = {
 @pytest.mark.parametrize("name", RAISED)
 def test_what_a_tool_raises_is_a_text_for_the_model(name: str, form: str, *, is_async: bool) -> None:
     error, text = RAISED[name]
+    if isinstance(error, KeyboardInterrupt) and form.endswith("without a limit"):
+        pytest.skip("it may be Ctrl-C, see below")
     block = answer_to(raiser(error), form, is_async=is_async)
 
     assert block["is_error"] is True
     assert isinstance(block["content"], str), "R19c: beside is_error only text may stand"
     assert text in block["content"]
+
+
+@pytest.mark.parametrize("form", ["function without a limit", "async function without a limit"])
+def test_ctrl_c_in_a_tool_without_a_limit_parks(form: str) -> None:
+    """It runs in the thread that gets the signal: nobody can tell its own `KeyboardInterrupt` from a person's."""
+    store = MemoryStore()
+    workflow = loop_of(as_tool(form, raiser(KeyboardInterrupt())))
+    result, _ = both(workflow, "Hi.", one_call("act"), is_async=False, journal=store, run_id="r")
+    assert (result.parked, result.verdict.reason) == (True, "interrupted")
+    assert "untouched" not in store.read("r")[-1].data, "it was entered"
+
+
+def test_a_tool_without_a_limit_runs_in_the_thread_of_run() -> None:
+    """What is bound to its thread, as a connection of `sqlite3` is, can be used there."""
+    threads: list[threading.Thread] = []
+    made = as_tool("function without a limit", lambda: threads.append(threading.current_thread()))
+    both(loop_of(made), "Hi.", one_call("act"), is_async=False)
+    assert threads == [threading.current_thread()]
 
 
 def test_a_real_recursion_ends_as_text() -> None:
@@ -139,7 +169,7 @@ def test_a_very_long_message_is_cut() -> None:
     assert len(block["content"]) <= 2000
 
 
-# --- what a tool returns -------------------------------------------------------------------------------------------------
+# --- what a tool returns ---------------------------------------------------------------------------------------------
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 CYCLE: list[Any] = []
@@ -193,7 +223,7 @@ NOT_SENDABLE: dict[str, Callable[[], Any]] = {
     "an object": object,
     "a generator": lambda: (n for n in range(3)),
     "a deep list": lambda: functools.reduce(lambda inner, _: [inner], range(100_000), 0),
-    "an object whose repr raises": lambda: Unspeakable(),
+    "an object whose repr raises": Unspeakable,
 }
 
 
@@ -258,6 +288,31 @@ def test_a_tool_that_changes_its_input_changes_nothing_else(form: str) -> None:
     assert b"stolen" not in emulator.requests[1].raw
 
 
+def test_the_note_of_an_edit_shows_what_the_person_gave() -> None:
+    """Also where the tool changed what it was given."""
+
+    @tool(needs_approval=True)
+    def act(lines: list[Any]) -> str:
+        """Act."""
+        lines.append("sneaked in")
+        lines[0].clear()
+        return "ok"
+
+    class Acting(Workflow):
+        asking = Claude(model=MODEL, max_tokens=100, tools=[act])
+        calling = Tools()
+        approving = Approval()
+        answered = Final()
+        asking.on(tool_use=calling, end_turn=answered)
+        calling.on(tool_results=asking, approval_needed=approving)
+        approving.on(approved=calling, denied=asking)
+
+    given = {"lines": [{"a": 1}]}
+    result, _ = both(Acting, "Hi.", one_call("act", {"lines": []}), is_async=False, ask=lambda q: edit(given))
+    assert '{"lines": [{"a": 1}]}.' in results_of(result)[0]["content"]
+    assert given == {"lines": [{"a": 1}]}
+
+
 def test_what_a_tool_prints_stays_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     def body() -> str:
         print("noise")  # noqa: T201 - the point
@@ -276,7 +331,7 @@ def test_a_tool_may_run_a_workflow(*, is_async: bool) -> None:
     assert answer_to(body, "function", is_async=is_async)["content"] == "from inside"
 
 
-# --- time ---------------------------------------------------------------------------------------------------------------
+# --- time ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", VERBS)
@@ -399,7 +454,7 @@ def test_a_sync_tool_does_not_hold_the_event_loop_up() -> None:
     assert max(gaps) < 0.25, "the loop stood still while the tool slept"
 
 
-# --- many calls ---------------------------------------------------------------------------------------------------------
+# --- many calls ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_async", VERBS)
@@ -518,7 +573,7 @@ def test_siblings_that_end_one_after_the_other_do_not_hold_the_first_back(*, is_
     assert sorted(itertools.chain(*ends)) == [str(n) for n in range(6)]
 
 
-# --- calls that cannot be run ---------------------------------------------------------------------------------------------
+# --- calls that cannot be run ----------------------------------------------------------------------------------------
 
 
 class Address(TypedDict):
@@ -600,7 +655,7 @@ def test_one_of_three_that_fails_leaves_the_others(*, is_async: bool) -> None:
     ]
 
 
-# --- a person decides ---------------------------------------------------------------------------------------------------
+# --- a person decides ------------------------------------------------------------------------------------------------
 
 
 @define
@@ -710,7 +765,8 @@ def test_an_edited_input_is_run_and_noted_and_the_ledger_keeps_the_original(*, i
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"number": "7", "euros": "many"}, {"number": "7", "euros": 1, "x": 2}, {"number": "\ud83d", "euros": 1}]
+    "wrong",
+    [{}, {"number": "7", "euros": "many"}, {"number": "7", "euros": 1, "x": 2}, {"number": "\ud83d", "euros": 1}],
 )
 def test_an_edit_against_the_schema_is_refused_and_can_be_made_again(wrong: dict[str, Any]) -> None:
     store, till = MemoryStore(), Till()
@@ -748,7 +804,7 @@ def test_an_edited_call_that_gives_blocks_notes_it_in_a_block() -> None:
     assert second["text"] == "seen 2"
 
 
-# --- what reaches a tool -------------------------------------------------------------------------------------------------
+# --- what reaches a tool ---------------------------------------------------------------------------------------------
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
@@ -851,7 +907,7 @@ def test_a_policy_that_cannot_be_is_refused_at_once(given: dict[str, Any]) -> No
             return "ok"
 
 
-# --- the order of writing --------------------------------------------------------------------------------------------------
+# --- the order of writing --------------------------------------------------------------------------------------------
 
 
 class Diary(MemoryStore):

@@ -22,6 +22,7 @@ from fsm._conversation import Conversation
 from fsm._effects import as_blocks
 from fsm._errors import DecisionError, DeclarationError, RunError
 from fsm._events import Answered, CodeEnded, Decision, Event, Parked, ToolEnd, ToolsEnded
+from fsm._legality import Legality
 from fsm._records import Move, Record
 from fsm._toolspec import Context
 from fsm.journal import Store
@@ -194,6 +195,10 @@ def _words(question: Question, given: Any) -> Any:
     except (DeclarationError, TypeError, ValueError, RecursionError):
         msg = f"state '{question.state}' is answered with text or content blocks, not {given!r}"
         raise RunError(msg) from None
+    _, found = Legality.start().step({"role": "user", "content": blocks})
+    if found:
+        msg = f"state '{question.state}' cannot be answered so, the API would refuse it: {found[0].message}"
+        raise RunError(msg)
     return given if isinstance(given, str) else blocks
 
 

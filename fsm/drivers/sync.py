@@ -161,7 +161,7 @@ class _Calls:
 
     def _run_here(self, call: OpenCall) -> ToolEnd:
         self.session.entered.add(call.id)
-        return _run_call(self.session, call, time.monotonic(), caught=Exception)  # Ctrl-C parks the run
+        return _run_call(self.session, call, time.monotonic(), passes=KeyboardInterrupt)  # Ctrl-C parks the run
 
     def _take(self, end: ToolEnd) -> None:
         if self.running.pop(end.call_id, None) is not None:  # else it was given up: its late result is ignored
@@ -192,7 +192,11 @@ def _timeout(call: OpenCall) -> float:
 
 
 def _run_call(
-    session: Session, call: OpenCall, started: float, *, caught: type[BaseException] = BaseException
+    session: Session,
+    call: OpenCall,
+    started: float,
+    *,
+    passes: tuple[type[BaseException], ...] | type[BaseException] = (),
 ) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
     try:
@@ -202,5 +206,7 @@ def _run_call(
             limit = call.spec.timeout
             value = asyncio.run(_awaited(value, None if limit is None else limit + PATIENCE))
         return end_of(call, value, started)
-    except caught as error:  # SystemExit in a tool must not end the run either
+    except passes:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
         return failed_end(call, error, started)
