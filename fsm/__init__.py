@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._actions import OpenCall, Question
-from ._effects import back_off, compact, discard, effect, grow, park, say
+from ._effects import Effect, back_off, compact, discard, effect, grow, park, say
 from ._errors import (
     ConcurrentWriter,
     ConversationEnded,
@@ -29,6 +29,7 @@ from ._errors import (
 from ._exits import exits
 from ._facts import Facts, Usage
 from ._guards import (
+    Guard,
     attempts_left,
     calls,
     cut_in_call,
@@ -75,9 +76,11 @@ __all__ = [
     "ConversationEnded",
     "DecisionError",
     "DeclarationError",
+    "Effect",
     "Facts",
     "Final",
     "FsmError",
+    "Guard",
     "Human",
     "IllegalMove",
     "IllegalRequest",

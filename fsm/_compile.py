@@ -267,7 +267,7 @@ class Plan:
         if node is not None and node.is_final:
             msg = f"'{self.graph.name}' ended in '{state}' and cannot take {event}: start a new run, or pass after="
             return ConversationEnded(msg)
-        where = node.where if node is not None else "?"
+        where = node.where if node is not None else f"no line: the states are {', '.join(self.graph.by_name)}"
         return IllegalMove(self.graph.name, state, event, self.graph.events(state), where)
 
 

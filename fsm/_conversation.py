@@ -259,7 +259,7 @@ class _Intake(Step):
         expires = run.asked.get("expires_at")
         if expires is not None and event.at > expires:
             self._unpark()
-            self.move("expired", {"expires_at": expires})
+            self.move("expired", {"expires_at": expires, "detail": "the answer came too late and did not count"})
         elif self.graph.by_name[run.state].kind == "Human":
             try:
                 blocks = as_blocks(event.said)
@@ -275,7 +275,11 @@ class _Intake(Step):
         asked = self.undecided()
         known = {c.call.id for c in asked}
         if not event.decisions or not set(event.decisions) <= known:
-            msg = f"an Approval is answered with a decision per call id; undecided: {', '.join(sorted(known))}"
+            decided = {i for i in event.decisions if (call := self.run.open.get(i)) is not None and call.decision}
+            unknown = set(event.decisions) - known - decided
+            found = [("undecided", known), ("decided already", decided), ("no open call", unknown)]
+            listed = "; ".join(f"{what}: {', '.join(sorted(ids))}" for what, ids in found if ids)
+            msg = f"an Approval is answered with a decision for each call id that is undecided; {listed}"
             raise RunError(msg)
         try:
             data = plain({i: [d.verb, d.input, d.reason] for i, d in event.decisions.items()})

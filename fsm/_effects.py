@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from ._errors import DeclarationError
 from ._facts import Facts
-from ._guards import named
+from ._guards import named, pure_function
 from ._ledger import plain
 
 Change = Literal["say", "max_tokens", "model", "wait", "discard", "compact", "park", "value"]
@@ -75,6 +75,7 @@ def effect(
     change: Change = "value" if changes is None else "say" if changes == "history" else changes
 
     def make(decide: Callable[[Facts], Any]) -> Effect:
+        pure_function(decide, "effect")
         known = named(str(name or getattr(decide, "__name__", "")), "effect")
         return Effect(known, change, decide, doc=(decide.__doc__ or "").strip())
 
@@ -113,6 +114,10 @@ def say(words: str | Callable[[Facts], Any], *, name: str | None = None) -> Effe
             raise DeclarationError(msg)
         shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
         return Effect(name or f"say({shown!r})", "say", _Constant(words), doc=words)
+    if not callable(words):
+        msg = f"say() takes text or a function of Facts, not {words!r}"
+        raise DeclarationError(msg)
+    pure_function(words, "say() function")
     known = str(name or getattr(words, "__name__", "words"))
     return Effect(f"say({known.strip('<>')})", "say", words, doc=(words.__doc__ or "").strip())
 

@@ -20,6 +20,7 @@ FsmError
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,8 +72,10 @@ class IllegalMove(UsageError):  # noqa: N818 - the name users catch reads as the
     def __init__(self, workflow: str, state: str, event: str, accepted: Iterable[str], where: str) -> None:
         self.workflow, self.state, self.event, self.where = workflow, state, event, where
         self.accepted = tuple(accepted)
+        near = difflib.get_close_matches(event, self.accepted, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
         super().__init__(
-            f"'{workflow}' is in state '{state}' and cannot take {event}. "
+            f"'{workflow}' is in state '{state}' and cannot take {event}.{hint} "
             f"It accepts: {', '.join(self.accepted) or 'nothing'}. Declared at {where}."
         )
 

@@ -54,6 +54,14 @@ def _calls_no_tools(state: State) -> bool:
     return isinstance(state, Claude) and (not state.client_tools or state.forbids_tools)
 
 
+def _gives_output(state: State) -> bool:
+    return isinstance(state, Claude) and state.output is not None
+
+
+def _gives_text(state: State) -> bool:
+    return isinstance(state, Claude) and state.output is None
+
+
 @frozen
 class StandardRow:
     """The standard targets of an event in a kind of state, where `applies` says so."""
@@ -70,14 +78,16 @@ def _to(target: str) -> tuple[Standard, ...]:
 
 _RETRY = (Standard(SELF, attempts_left(6), (back_off,)), Standard(SELF, None, (park,)))
 
+# S5.2, S5.6: a cut call cannot be continued, only asked for again with more room; S5.1: text can be continued.
+_CUT = (
+    Standard(SELF, cut_in_call & room_to_grow, (grow,)),
+    Standard("truncated", cut_in_call),
+    Standard(SELF, attempts_left(3), (say("Continue."),)),
+    Standard("truncated"),
+)
+_CUT_OUTPUT = (Standard(SELF, room_to_grow, (grow,)), Standard("truncated"))  # half a JSON text cannot be continued
+
 _CLAUDE: dict[str, tuple[Standard, ...]] = {
-    # S5.2, S5.6: a cut call cannot be continued, only asked for again with more room; S5.1: text can be continued.
-    "max_tokens": (
-        Standard(SELF, cut_in_call & room_to_grow, (grow,)),
-        Standard("truncated", cut_in_call),
-        Standard(SELF, attempts_left(3), (say("Continue."),)),
-        Standard("truncated"),
-    ),
     "pause_turn": (Standard(SELF, attempts_left(5)), Standard("stuck")),  # S7.2, S7.3
     "refusal": _to("refused"),  # S8.3
     "model_context_window_exceeded": _to("truncated"),  # S9.2
@@ -85,7 +95,6 @@ _CLAUDE: dict[str, tuple[Standard, ...]] = {
     "empty_turn": (Standard(SELF, attempts_left(1), (say("Please continue."),)), Standard("failed")),  # S3.4
     "unknown_stop": _to("failed"),  # S11.2
     "malformed": _to("failed"),
-    "invalid_output": _to("failed"),
     "stuck": _to("stuck"),
     "over_limit": _to("over_limit"),
 }
@@ -100,7 +109,10 @@ def _claude_row(event: str) -> tuple[Standard, ...] | None:
 
 STANDARD: tuple[StandardRow, ...] = (
     *(StandardRow("Claude", event, row) for event in accepted_by("Claude") if (row := _claude_row(event)) is not None),
+    StandardRow("Claude", "max_tokens", _CUT, _gives_text),
+    StandardRow("Claude", "max_tokens", _CUT_OUTPUT, _gives_output),
     StandardRow("Claude", "tool_use", _to("failed"), _calls_no_tools),
+    StandardRow("Claude", "invalid_output", _to("failed"), _gives_output),
     StandardRow("Tools", "outcome_unknown", _to(SELF)),  # B3: answered is_error, never run again
     StandardRow("Code", "raised", _to("failed")),
     *(StandardRow(kind, "cancel", _to("cancelled")) for kind in ALPHABET["cancel"].kinds),

@@ -122,11 +122,13 @@ class Facts:
     max_tokens: int = 0
     max_tokens_cap: int | None = None
     tags: Mapping[str, str] = field(default=_NONE)
+    continued: str = ""  # the text of the cut replies that the newest one goes on from
+    cut_in_call: bool = False  # the newest reply was cut so that nothing of it can be continued
 
     @property
     def text(self) -> str:
-        """The text of the newest reply, empty before the first."""
-        return self.reply.text if self.reply else ""
+        """The text of the newest reply, with what it continues; empty before the first."""
+        return self.continued + self.reply.text if self.reply else ""
 
     @property
     def output(self) -> Any:

@@ -83,6 +83,8 @@ class RunState:
         self.pending: PendingReply | None = None
         self.reading: Reading | None = None
         self.output: Any = None
+        self.continued = ""  # the text that the newest reply goes on from, after a cut
+        self.is_continuing = False
         self.failure: Failure | None = None
         self.results: tuple[Result, ...] = ()
         self.values: Mapping[str, Any] = {}
@@ -173,6 +175,11 @@ def _request(run: RunState, record: Record, graph: Graph) -> None:
 def _reply(run: RunState, record: Record, graph: Graph) -> None:
     data = record.data
     message, reading = record.parsed or _decoded(data)
+    state = graph.by_name[run.state].state
+    if isinstance(state, Claude) and state.output is not None:
+        reading = evolve(reading, cut_in_call=True)  # half a JSON text cannot be continued either
+    before = run.reading.reply.text if run.reading is not None else ""
+    run.continued, run.is_continuing = (run.continued + before if run.is_continuing else ""), False
     run.reading, run.output = reading, data.get("output")
     history = run.request["history"] if run.request else graph.by_name[run.state].history or "main"
     content = message.get("content")
@@ -276,6 +283,8 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
     broken = ALPHABET[event].group in _CUT_GROUPS and run.reading.cut_in_call
     if is_kept(event, said=here, discarded=discarded) and not broken:
         run.with_ledger(pending.history, ledger.append_reply(pending.content, pending.content_json, standing))
+        if ALPHABET[event].group in _CUT_GROUPS:
+            run.is_continuing = True
         if standing is Standing.CALLS:
             if run.open:  # another history asked for tools while these were open: the newest are answered first
                 run.shelved = (*run.shelved, (run.home, run.open))

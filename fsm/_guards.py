@@ -6,6 +6,7 @@ way. `bound` says that it stops being true after finitely many takings, which th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -102,6 +103,7 @@ def guard(
     """
 
     def make(predicate: Predicate) -> Guard:
+        pure_function(predicate, "guard")
         known = str(name or getattr(predicate, "__name__", ""))
         return Guard(named(known, "guard"), predicate, bound=bound, doc=(predicate.__doc__ or "").strip())
 
@@ -119,6 +121,7 @@ def as_guard(thing: Any) -> Guard:
     if not callable(thing):
         msg = f".when() takes a guard, not {thing!r}: decorate a function of Facts with @guard"
         raise DeclarationError(msg)
+    pure_function(thing, "guard")
     return Guard(named(getattr(thing, "__name__", ""), "guard"), thing, doc=(thing.__doc__ or "").strip())
 
 
@@ -132,6 +135,25 @@ def named(name: str, what: str) -> str:
         msg = f"a {what} needs a name, since pictures and records print it: use @{what} on a def, or @{what}(name=...)"
         raise DeclarationError(msg)
     return name
+
+
+def pure_function(fn: Any, what: str) -> None:
+    """Refuse a function that could not decide: an async one (its coroutine is always true), one without a parameter.
+
+    Raises:
+        DeclarationError: with the remedy.
+    """
+    name = getattr(fn, "__name__", "") or type(fn).__name__
+    if inspect.iscoroutinefunction(fn):
+        msg = f"the {what} '{name}' is async: it must decide at once from Facts; do I/O in a tool or a Code state"
+        raise DeclarationError(msg)
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError:
+        msg = f"the {what} '{name}' must take one argument, the Facts"
+        raise DeclarationError(msg) from None
+    except ValueError:  # a builtin without a signature
+        return
 
 
 def _at_most_once_less(name: str, limit: float) -> float:
@@ -202,11 +224,13 @@ room_to_grow = Guard(
 
 
 def _is_cut_in_call(facts: Facts) -> bool:
-    return bool(facts.calls) or not facts.text
+    return facts.cut_in_call
 
 
 cut_in_call = Guard(
-    "cut_in_call", _is_cut_in_call, doc="The cut reply holds a tool call, or no text: nothing of it can be continued."
+    "cut_in_call",
+    _is_cut_in_call,
+    doc="The cut reply holds a tool call, structured output, or no text: nothing of it can be continued.",
 )
 
 

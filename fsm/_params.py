@@ -31,6 +31,7 @@ class MessageParams(TypedDict, total=False):
     workspace_id: str
 
 
+_REMOVED = ("temperature", "top_p", "top_k")
 _OWN = ("model", "max_tokens", "system", "tools", "output", "history", "fresh", "continues", "prompt", "initial")
 
 
@@ -43,6 +44,9 @@ def check_params(params: Mapping[str, Any], max_tokens: int) -> None:
     known = (*MessageParams.__annotations__, *_OWN, "extra_body")
     for name in params:
         if name not in MessageParams.__annotations__:
+            if difflib.get_close_matches(name, _REMOVED, 1):
+                msg = f"Claude(...) has no parameter {name!r}: the API has no sampling parameters any more (R4a)"
+                raise DeclarationError(msg)
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}=?" if near else "pass it in extra_body={...} if the API knows it"
             msg = f"Claude(...) has no parameter {name!r}: {hint}"
@@ -136,6 +140,7 @@ def seconds_of(span: str | float | timedelta | None) -> float | None:
     Raises:
         DeclarationError: none of these, or not positive.
     """
+    given = span
     if span is None:
         return None
     if isinstance(span, timedelta):
@@ -144,7 +149,7 @@ def seconds_of(span: str | float | timedelta | None) -> float | None:
         found = _SPAN.fullmatch(span)
         span = float(found[1]) * _UNITS[found[2]] if found else -1.0
     if not _is_positive(span):
-        msg = "a time span is a positive number of seconds, or text such as '90s', '30m', '12h', '1d'"
+        msg = f"a time span is a positive number of seconds, or text such as '90s', '30m', '12h', '1d', not {given!r}"
         raise DeclarationError(msg)
     return float(span)
 

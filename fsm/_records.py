@@ -90,8 +90,10 @@ class Verdict:
     def __str__(self) -> str:
         price = "price unknown" if self.price is None else f"${self.price:.4f}"
         why = self.evidence.get("why")
+        cause = self.evidence.get("detail") or self.evidence.get("message") or self.evidence.get("explanation")
         lines = [
             f"{self.state}: {self.reason}" + (f" - {why}" if why else ""),
+            *([f"because: {cause}"] if cause else []),
             f"{self.usage.input_tokens} tokens in, {self.usage.output_tokens} out, {price}, {self.duration:.1f} s",
         ]
         if self.pending_tool_ids:

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from ._actions import Question
 from ._effects import as_blocks
-from ._errors import DeclarationError, RunError, UsageError
+from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
 from ._events import Cancelled, Decision, Event, Resumed, Started, TimePassed
 from ._facts import Reply
 from ._params import Limits
@@ -131,9 +131,14 @@ class Result:
         return reading.reply if reading is not None else None
 
     @property
+    def question(self) -> Question | None:
+        """What a person is asked, where the run is parked for one: calls with their inputs, or words."""
+        return self._conversation.question() if self.parked else None
+
+    @property
     def text(self) -> str:
-        """The text of the newest reply, a partial one included; empty before the first."""
-        return self.reply.text if self.reply is not None else ""
+        """The text of the newest reply, with what it continues, a partial one included; empty before the first."""
+        return self._conversation.run.continued + self.reply.text if self.reply is not None else ""
 
     @property
     def output(self) -> Any:
@@ -301,8 +306,10 @@ class _Claim:
     def __enter__(self) -> None:
         self.session.store.claim(self.session.run_id)
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.session.store.release(self.session.run_id)
+        if isinstance(error, FsmError) and not isinstance(error, ConcurrentWriter):
+            error.add_note(f"run_id: {self.session.run_id}")
 
 
 def _begin(
@@ -316,6 +323,11 @@ def _begin(
     limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
     if not limits:
         _say_once_that_nothing_limits()
+    if "money" in limits:
+        _check_prices(workflow)
+    if options.get("run_id") is not None and run_id in session.store.runs():
+        msg = f"the journal has a run '{run_id}' already: resume() it, or choose another run_id"
+        raise RunError(msg)
     after = options.get("after")
     started = Started(
         session.clock(),
@@ -344,6 +356,7 @@ def _session(
     _check_client(options.get("client"), is_async=is_async)
     store = options.get("journal")
     toolbox = workflow.toolbox
+    toolbox.check_deps(options.get("deps"))
     return Session(
         conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
         store=store if store is not None else MemoryStore(),
@@ -454,6 +467,18 @@ def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
     except DeclarationError:
         msg = f"the input is text, content blocks or a list of messages, not {given!r}"
         raise UsageError(msg) from None
+
+
+def _check_prices(workflow: type[Workflow]) -> None:
+    from ._prices import price_of
+
+    for node in workflow.graph.nodes:
+        if isinstance(node.state, Claude) and price_of(node.state.model, {}) is None:
+            msg = (
+                f"the price of '{node.state.model}' ('{node.name}') is unknown, so Limits(money=) cannot be kept: "
+                "limit tokens= instead"
+            )
+            raise UsageError(msg)
 
 
 _said_once: list[bool] = []

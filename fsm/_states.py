@@ -31,7 +31,7 @@ from ._alphabet import accepted_by
 from ._effects import Effect, as_effect
 from ._errors import DeclarationError
 from ._facts import Facts
-from ._guards import Guard, as_guard
+from ._guards import Guard, as_guard, pure_function
 from ._params import MessageParams, check_params, output_schema, seconds_of
 from ._toolspec import ToolSpec, as_toolspec
 
@@ -263,6 +263,8 @@ class Claude(State):
         self.output = output_schema(output)
         self.history, self.fresh, self.continues, self.prompt = history, fresh, continues, prompt
         self.params: dict[str, Any] = {**params, **(extra_body or {})}
+        if callable(prompt):
+            pure_function(prompt, "prompt")
         if continues == history:
             msg = f"continues={continues!r} would copy the history onto itself: give the state another history="
             raise DeclarationError(msg)

@@ -47,7 +47,7 @@ class ToolSpec:
     form: Literal["function", "sdk", "server"]
     run: Any = field(repr=False)
     description: str = field(default="", kw_only=True)
-    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = field(default=False, kw_only=True)
+    needs_approval: bool | Callable[[dict[str, Any]], bool] = field(default=False, kw_only=True)
     idempotent: bool = field(default=False, kw_only=True)
     timeout: float | None = field(default=60.0, kw_only=True)
     max_result: int = field(default=256 * 1024, kw_only=True)
@@ -67,7 +67,7 @@ class ToolSpec:
     def asks(self, given: Mapping[str, Any]) -> bool:
         """Whether this call needs a person's approval."""
         need = self.needs_approval
-        return need(given) if callable(need) else need
+        return need(dict(given)) if callable(need) else need
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself, as if it were not decorated (for your own tests)."""

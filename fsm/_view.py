@@ -50,6 +50,8 @@ class View:
             self._max_tokens(state) if isinstance(state, Claude) else 0,
             cap_of(self._model(state)) if isinstance(state, Claude) else None,
             run.tags,
+            run.continued,
+            run.reading is not None and run.reading.cut_in_call,
         )
 
     def _max_tokens(self, state: Claude) -> int:

@@ -153,7 +153,10 @@ class Workflow(metaclass=WorkflowType):
     def __init_subclass__(
         cls, *, strict: bool | None = None, limits: Limits | None = None, check: bool = True, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        if kwargs:
+            msg = f"'{cls.__name__}': unknown class option {min(kwargs)!r}; known: strict, limits, check"
+            raise DeclarationError(msg)
+        super().__init_subclass__()
         if not isinstance(limits, Limits | None):
             msg = f"'{cls.__name__}': limits= takes Limits(turns=..., money=...), not {limits!r}"
             raise DeclarationError(msg)

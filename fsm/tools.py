@@ -17,7 +17,7 @@ from copy import deepcopy
 from typing import Any, TypeVar, overload
 
 from ._actions import OpenCall
-from ._errors import DeclarationError
+from ._errors import DeclarationError, UsageError
 from ._events import ToolEnd
 from ._params import Schema
 from ._toolspec import Context, ToolSpec, docstring, function_spec
@@ -35,7 +35,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False,
+    needs_approval: bool | Callable[[dict[str, Any]], bool] = False,
     idempotent: bool = False,
     timeout: float | None = 60.0,
     max_result: int = 256 * 1024,
@@ -86,6 +86,7 @@ class Runnable:
     def __init__(self, spec: ToolSpec) -> None:
         self.spec = spec
         self.is_async = False
+        self.needs: str | None = None  # the type of deps that it cannot do without
         self._call: Callable[[dict[str, Any], Context[Any]], Any]
         if spec.form == "server":
             self.definition = dict(spec.run)
@@ -109,7 +110,7 @@ class Runnable:
         spec = self.spec
         if "input_schema" not in spec.options:
             _refuse_bare_parameters(spec)  # a plain function in tools=[...] has not been looked at yet
-        context, parse = _parsed(spec)
+        context, self.needs, parse = _parsed(spec)
         self.definition = parse.to_dict()
         self.is_async = inspect.iscoroutinefunction(spec.run)
 
@@ -133,8 +134,8 @@ def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
     return dict(definition)
 
 
-def _parsed(spec: ToolSpec) -> tuple[str | None, Any]:
-    """The name of the `Context` parameter, and the SDK's tool over the other ones (it cannot see `Context`)."""
+def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
+    """The name of the `Context` parameter, the type of deps that it needs, and the SDK's tool over the other ones (it cannot see `Context`)."""
     from anthropic import beta_tool
 
     try:
@@ -162,7 +163,15 @@ def _parsed(spec: ToolSpec) -> tuple[str | None, Any]:
         first = str(error).splitlines()[0]
         msg = f"tool '{spec.name}' ({spec.where}): no JSON schema can be made of its parameters: {first}"
         raise DeclarationError(msg) from error
-    return context, made
+    return context, _needed(hints[context]) if context else None, made
+
+
+def _needed(annotation: Any) -> str | None:
+    """The name of `T` in `Context[T]`, where None would not do."""
+    given = typing.get_args(annotation)
+    if not given or given[0] in {Any, object, type(None)} or isinstance(given[0], TypeVar):
+        return None
+    return None if type(None) in typing.get_args(given[0]) else getattr(given[0], "__name__", str(given[0]))
 
 
 def _is_context(annotation: Any) -> bool:
@@ -282,6 +291,17 @@ class Toolbox:
             self.definitions[state] = [made[id(spec)].definition for spec in specs]
         self._runnable = made
         self._names = sorted({spec.name for specs in states.values() for spec in specs})
+
+    def check_deps(self, deps: Any) -> None:
+        """Refuse a run whose tools would find no deps.
+
+        Raises:
+            UsageError: with the tool and the type that it needs.
+        """
+        for runnable in self._runnable.values() if deps is None else ():
+            if runnable.needs is not None:
+                msg = f"the tool '{runnable.spec.name}' takes Context[{runnable.needs}]: pass deps= to run()"
+                raise UsageError(msg)
 
     def of(self, spec: ToolSpec) -> Runnable:
         """The runnable of a spec."""
