@@ -318,6 +318,7 @@ def _begin(
     messages = input_messages(given)
     run_id = options.get("run_id") or secrets.token_hex(8)
     session = _session(workflow, run_id, options, is_async=is_async, deltas=deltas)
+    session.toolbox.check_deps(session.deps)
     heads = session.conversation.heads
     systems = _systems(workflow, options.get("deps"))
     limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
@@ -356,7 +357,6 @@ def _session(
     _check_client(options.get("client"), is_async=is_async)
     store = options.get("journal")
     toolbox = workflow.toolbox
-    toolbox.check_deps(options.get("deps"))
     return Session(
         conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
         store=store if store is not None else MemoryStore(),
@@ -525,6 +525,7 @@ def _take_up(session: Session, answer: Answer | None) -> list[Event]:
             msg = f"run '{session.run_id}' has ended in '{conversation.run.state}': there is nothing to answer"
             raise RunError(msg)
         return []
+    session.toolbox.check_deps(session.deps)
     now = session.clock()
     if answer is None:
         return [Resumed(now), TimePassed(now)]

@@ -778,7 +778,7 @@ def test_an_answer_of_the_wrong_form_changes_nothing(decisions: Any) -> None:
     desk.reply(use("refund"))
     before = snapshot(desk.conversation)
     for wrong in (Answered(desk.now(), decisions=decisions), Answered(desk.now(), said="yes")):
-        with pytest.raises(RunError, match="a decision per call id"):
+        with pytest.raises(RunError, match="a decision for each call id"):
             desk.feed(wrong)
     assert snapshot(desk.conversation) == before
 

@@ -46,13 +46,9 @@ def test_a_row(workflow: type[Workflow], path: Path) -> None:
 
 @pytest.mark.parametrize("workflow", EXAMPLES)
 def test_every_row_that_can_happen_has_a_path(workflow: type[Workflow]) -> None:
-    """Output that does not fit needs an `output=` that it could fit."""
-    without = {n.name for n in workflow.graph.nodes if isinstance(n.state, Claude) and n.state.output is None}
     found = FOUND[workflow]
-    assert {(u.row.source, u.row.event) for u in found.uncovered} == {(name, "invalid_output") for name in without}
-    assert [path.row for path in found] == [
-        e for e in workflow.graph.edges if e not in {u.row for u in found.uncovered}
-    ]
+    assert found.uncovered == ()
+    assert [path.row for path in found] == list(workflow.graph.edges)
 
 
 @pytest.mark.parametrize("workflow", EXAMPLES)

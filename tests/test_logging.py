@@ -164,7 +164,7 @@ def test_no_secret_reaches_log_journal_or_verdict(
 def test_what_a_tool_raised_is_logged_for_its_author(caplog: pytest.LogCaptureFixture) -> None:
     """The model reads a short text; whoever wrote the tool needs the traceback, at debug level."""
     with caplog.at_level(logging.DEBUG, logger="fsm.tools"):
-        both(Guarded, "Hi.", one_call("fails", {"number": "1"}), is_async=False)
+        both(Guarded, "Hi.", one_call("fails", {"number": "1"}), is_async=False, deps=object())
     (record,) = [r for r in caplog.records if r.name == "fsm.tools"]
     assert record.exc_info is not None
     assert "LookupError: no 1" in caplog.text

@@ -104,9 +104,8 @@ def test_a_path_is_a_shortest_one_through_its_row_to_an_end() -> None:
 
 def test_every_row_has_its_path_or_a_reason() -> None:
     made = paths(Asking)
-    assert [path.row for path in made] == [e for e in Asking.graph.edges if e.event != "invalid_output"]
-    assert missing(made) == {("asking", "invalid_output", 0): "it cannot happen: 'asking' has no output="}
-    assert str(made.uncovered[0]) == ("asking --invalid_output--> failed: it cannot happen: 'asking' has no output=")
+    assert [path.row for path in made] == list(Asking.graph.edges)
+    assert missing(made) == {}
     assert all(path.row in path.rows for path in made)
 
 
@@ -127,7 +126,7 @@ def test_paths_of_other_workflows(workflow: type[Workflow]) -> None:
     made = paths(workflow)
     for path in made:
         assert_path(path.run(workflow), path)
-    reasons = {reason for key, reason in missing(made).items() if key[1] != "invalid_output"}
+    reasons = set(missing(made).values())
     expected = {"[rounds_left(1)] held in every run that was tried"} if workflow is Stages else set()
     assert reasons == expected  # the wrap-up of `Stages` ends the run, so its rows have no second time
     assert happy_path(workflow).run(workflow).ok
@@ -197,7 +196,6 @@ def test_built_in_guards_are_asked_what_they_want() -> None:
             "end_turn",
             0,
         ): "nothing that was tried made [is_magic] hold: give replies=, said= or values= that do",
-        ("asking", "invalid_output", 0): "it cannot happen: 'asking' has no output=",
         ("weighing", "heavy", 1): "[weighing = {'grams': 7}] held in every run that was tried",
     }
     assert made.of("asking", "stop_sequence", 0).replies[0].stop_sequence == "</b>"
@@ -213,7 +211,7 @@ def test_what_cannot_be_guessed_is_given() -> None:
         "values": {"weighing": [{"grams": 7}, {"grams": 1}]},
     }
     made = paths(Guarded, **more)
-    assert set(missing(made)) == {("asking", "invalid_output", 0)}
+    assert missing(made) == {}
     assert str(made.of("asking", "end_turn", 0)) == "asking → magic"
     assert str(made.of("weighing", "heavy", 1)) == "asking → gating → weighing → done"
     for path in made:

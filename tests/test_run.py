@@ -496,10 +496,18 @@ def test_cancel_ends_a_run_with_open_calls_and_after_goes_on_from_it() -> None:
         approving.on(approved=calling, denied=asking)
 
     store = MemoryStore()
-    both(Paying, "Hi.", [replies.tool_use("book", {"number": "1"})], is_async=False, journal=store, run_id="r")
+    both(
+        Paying,
+        "Hi.",
+        [replies.tool_use("book", {"number": "1"})],
+        is_async=False,
+        journal=store,
+        run_id="r",
+        deps=object(),
+    )
     ended = cancel(Paying, "r", journal=store)
     assert ended.state == "cancelled"
-    result, emulator = both(Paying, "And now?", [replies.text("Hello.")], is_async=False, after=ended)
+    result, emulator = both(Paying, "And now?", [replies.text("Hello.")], is_async=False, after=ended, deps=object())
     assert result.text == "Hello."
     sent = (emulator.requests[0].body or {})["messages"]
     assert [m["role"] for m in sent] == ["user", "assistant", "user"] or sent[-1]["role"] == "user"
@@ -583,7 +591,7 @@ def test_two_runs_under_one_name_are_refused() -> None:
     store = MemoryStore()
     both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
     before = store.read("r")
-    with pytest.raises(ConcurrentWriter):
+    with pytest.raises(RunError, match="the journal has a run 'r' already: resume"):
         both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
     assert store.read("r") == before
     assert go_on(Plain, "r", [], journal=store).text == "Hello.", "the claim was given back"
