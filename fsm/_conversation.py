@@ -28,6 +28,7 @@ from ._actions import Action, Question
 from ._alphabet import ALPHABET, Group
 from ._compile import Plan
 from ._effects import as_blocks
+from ._encoded import plain
 from ._errors import ConversationEnded, DeclarationError, IllegalRequest, RunError
 from ._events import (
     Answered,
@@ -45,7 +46,7 @@ from ._events import (
 from ._evidence import evidence_of
 from ._fold import OpenCallState, RunState, apply
 from ._heads import Heads
-from ._ledger import Ledger, plain
+from ._ledger import Ledger
 from ._legality import Legality
 from ._reading import Reading, read
 from ._records import Record, Verdict

@@ -11,10 +11,10 @@ from typing import Any, Literal, overload
 
 from attrs import field, frozen
 
+from ._encoded import plain
 from ._errors import DeclarationError
 from ._facts import Facts
 from ._guards import named, pure_function
-from ._ledger import plain
 
 Change = Literal["say", "max_tokens", "model", "wait", "discard", "compact", "park", "value"]
 Changes = Literal["max_tokens", "model", "history"]

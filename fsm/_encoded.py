@@ -1,4 +1,4 @@
-"""Encoded messages in one growing buffer, so that the body of a request is copied together once.
+"""JSON as it goes on the wire, and messages encoded into one growing buffer: a body is copied together once.
 
 Successors share the buffer and its list of ends, which are only ever added to: a value sees the first `count` messages.
 A second successor of one value finds them longer than its own count and copies what it knows.
@@ -6,9 +6,27 @@ A second successor of one value finds them longer than its own count and copies 
 
 from __future__ import annotations
 
-from typing import Self
+import json
+from typing import Any, Self
 
 from attrs import field, frozen
+
+
+def encode(value: Any) -> bytes:
+    """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26)."""
+    return _dumps(value).encode()
+
+
+def plain(value: Any) -> Any:
+    """A copy as plain JSON, as a journal gives it back: tuples are lists, keys are strings.
+
+    Raises:
+        ValueError, TypeError: it is no JSON, or holds NaN or a lone surrogate (R26).
+    """
+    return json.loads(encode(value))
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @frozen(eq=False)

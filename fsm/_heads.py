@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from ._encoded import encode
 from ._graph import Graph
-from ._ledger import encode
 from ._params import Schema
 from ._states import Claude
 

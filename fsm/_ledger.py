@@ -19,7 +19,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from ._alphabet import ALPHABET, Group, Keep
-from ._encoded import Encoded
+from ._encoded import Encoded, encode
 from ._errors import DeclarationError, IllegalRequest
 from ._legality import Legality
 
@@ -59,23 +59,6 @@ def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
     """Whether the reply is appended to the history."""
     keep = ALPHABET[event].keep
     return not discarded and (keep is Keep.ALWAYS or (keep is Keep.IF_SAID and said))
-
-
-def encode(value: Any) -> bytes:
-    """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26)."""
-    return _dumps(value).encode()
-
-
-def plain(value: Any) -> Any:
-    """A copy as plain JSON, as a journal gives it back: tuples are lists, keys are strings.
-
-    Raises:
-        ValueError, TypeError: it is no JSON, or holds NaN or a lone surrogate (R26).
-    """
-    return json.loads(encode(value))
-
-
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @frozen

@@ -6,10 +6,9 @@ They put a `Session` together and hand it to a driver. Everything that is slow t
 from __future__ import annotations
 
 import inspect
-import secrets
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from random import random
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from attrs import field, frozen
@@ -316,7 +315,7 @@ def _begin(
     workflow: type[Workflow], given: Any, options: RunOptions, *, is_async: bool = False, deltas: bool = False
 ) -> tuple[Session, list[Event]]:
     messages = input_messages(given)
-    run_id = options.get("run_id") or secrets.token_hex(8)
+    run_id = options.get("run_id") or os.urandom(8).hex()
     session = _session(workflow, run_id, options, is_async=is_async, deltas=deltas)
     session.toolbox.check_deps(session.deps)
     heads = session.conversation.heads
@@ -346,6 +345,8 @@ def _begin(
 def _session(
     workflow: type[Workflow], run_id: str, options: Options | RunOptions, *, is_async: bool, deltas: bool = False
 ) -> Session:
+    from random import random
+
     from ._conversation import Conversation
     from ._heads import Heads
     from .drivers._pump import Session

@@ -9,13 +9,14 @@ from typing import Any
 from ._alphabet import ALPHABET
 from ._compile import Plan
 from ._effects import as_blocks
+from ._encoded import plain
 from ._errors import DecisionError, IllegalRequest
 from ._evidence import evidence_of, limit_reached
 from ._facts import Facts
 from ._fold import RunState, apply
 from ._graph import Edge
 from ._heads import Heads
-from ._ledger import Standing, plain
+from ._ledger import Standing
 from ._records import Record
 from ._states import Approval, Claude, Code, Human
 from ._view import View

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm import DeclarationError, FsmError
+from fsm._encoded import encode, plain
 from fsm._errors import IllegalRequest
-from fsm._ledger import Ledger, Standing, after_reply, encode, plain
+from fsm._ledger import Ledger, Standing, after_reply
 from fsm._legality import violations
 
 THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -112,10 +113,11 @@ def test_a_client_derived_from_a_watched_one_is_watched_too():
     assert path(watched) == ["asking --end_turn--> answered"]
 
 
-def test_watching_twice_looks_once():
-    client = watch(watch(Emulator([DONE]).client()))
-    loop(client)
-    assert len(client.moves) == 1
+def test_watching_twice_is_refused():
+    client = watch(Emulator([DONE]).client(), on_finding="raise")
+    for again in (client, client.with_options(timeout=5)):
+        with pytest.raises(UsageError, match="watched already"):
+            watch(again)
     assert len(client.middleware) == 1
 
 
@@ -411,6 +413,8 @@ def test_retries_of_the_sdk(monkeypatch: pytest.MonkeyPatch):
         "overloaded_error", "tool_use", "tool_results", "overloaded_error", "overloaded_error", "end_turn",
     ]  # fmt: skip
     assert list(client.conversations) == ["conversation-1"]
+    # The SDK waits and sends again, not fsm: a label must not say that fsm does.
+    assert path(client)[0] == str(client.moves[0]) == "asking --overloaded_error--> asking"
     emulator.done()
 
 
@@ -477,25 +481,109 @@ def test_samples_at_once_in_tasks():
     asyncio.run(main())
 
 
-def test_samples_one_after_another_in_tasks_of_their_own():
+SAME: Messages = [{"role": "user", "content": "Order 7?"}]
+
+
+@pytest.mark.parametrize("way", ["await", "create_task", "wait_for", "to_thread"])
+def test_a_loop_that_forgets_the_reply_is_caught_however_it_sends(way: str):
     async def main() -> None:
-        async with Emulator([CALL] * 3).async_client() as given:
+        emulator = Emulator([CALL] * 3)
+        client: Any = watch(emulator.client() if way == "to_thread" else emulator.async_client(), on_finding="raise")
+
+        async def send() -> None:
+            if way == "await":
+                await ask(client, SAME)
+            elif way == "create_task":
+                await asyncio.create_task(ask(client, SAME))
+            elif way == "wait_for":
+                await asyncio.wait_for(ask(client, SAME), 30)
+            else:
+                await asyncio.to_thread(ask, client, SAME)
+
+        await send()
+        with pytest.raises(LoopFinding, match=r"D1c.*client\.conversation\(name\)"):
+            await send()
+        assert len(emulator.requests) == 1
+        assert only(client).kind == "lost_result"
+
+    asyncio.run(main())
+
+
+def test_threads_of_their_own_one_after_another_are_a_loop():
+    client = watch(Emulator([CALL] * 2).client(), on_finding=lambda _: None)
+    for _ in range(2):
+        thread = threading.Thread(target=ask, args=(client, SAME))
+        thread.start()
+        thread.join()
+    assert only(client).rule == "D1c"
+
+
+def test_samples_of_a_pool_of_threads():
+    emulator = Emulator([CALL] * 8, latency=0.02)
+    client = watch(emulator.client(), on_finding="raise")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: ask(client, SAME), range(8)))
+    ask(client, SAME)  # and one more, alone
+    assert not client.findings
+
+
+def test_samples_of_workers_on_a_queue():
+    async def main() -> None:
+        async with Emulator([CALL] * 8, latency=0.01).async_client() as given:
             client = watch(given, on_finding="raise")
-            for _ in range(3):
-                await asyncio.create_task(ask(client, [{"role": "user", "content": "Order 7?"}]))
+            left = list(range(8))
+
+            async def worker() -> None:
+                while left:
+                    left.pop()
+                    await ask(client, SAME)
+
+            await asyncio.gather(worker(), worker())
         assert not client.findings
 
     asyncio.run(main())
 
 
-def test_samples_in_threads():
-    client = watch(Emulator([CALL] * 3).client(), on_finding="raise")
-    threads = [threading.Thread(target=ask, args=(client, [{"role": "user", "content": "Order 7?"}])) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        thread.join()  # one after another: each is another thread all the same
-    assert not client.findings
-    assert len(client.moves) == 3
+def test_samples_that_never_overlap_while_their_tasks_go_on():
+    async def main() -> None:
+        async with Emulator([CALL] * 3 + [DONE] * 3).async_client() as given:
+            client = watch(given, on_finding="raise")
+            gate = asyncio.Semaphore(1)
+
+            async def sample() -> None:
+                async with gate:
+                    message = await ask(client, SAME)
+                await asyncio.sleep(0.05)  # the tool
+                await ask(client, [*SAME, {"role": "assistant", "content": message.content}, results(message)])
+
+            await asyncio.gather(*[sample() for _ in range(3)])
+        assert not client.findings
+
+    asyncio.run(main())
+
+
+def test_a_first_reply_that_is_gone_on_from_shows_samples():
+    client = watch(Emulator([CALL, CALL, DONE, CALL, CALL]).client(), on_finding=lambda _: None)
+    first = ask(client, SAME)
+    ask(client, SAME)  # cannot be told from a lost result yet
+    ask(client, [*SAME, {"role": "assistant", "content": first.content}, results(first)])
+    ask(client, SAME)
+    ask(client, SAME)
+    assert only(client).rule == "D1c"
+
+
+def test_a_request_that_was_cancelled_overlaps_with_none():
+    async def main() -> None:
+        latency = iter([5.0, 0.0, 0.0])
+        async with Emulator([CALL] * 3, latency=lambda: next(latency)).async_client() as given:
+            client = watch(given, on_finding="raise")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask(client, SAME), 0.05)
+            await asyncio.wait_for(ask(client, SAME), 30)
+            with pytest.raises(LoopFinding, match="D1c"):
+                await asyncio.wait_for(ask(client, SAME), 30)
+
+    asyncio.run(main())
 
 
 def test_samples_that_call_no_tools_one_after_another():

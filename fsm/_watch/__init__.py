@@ -88,6 +88,16 @@ def watch(
     tool_use id that is unanswered or comes twice, a tool that was run for a reply that was cut, a refusal that is sent
     again unchanged, the same call again and again without progress (D1, D2, D11, R10, R14, S5.2).
 
+    The same request again after a reply that asked for tools is a lost result (D1c) when it is sent strictly after that
+    reply, by the same task or thread or by another one. It is a sample, and so are all that are the same from then on,
+    once two of them were on their way at once, the task that got the reply still runs, or an earlier reply is gone on
+    from after a later one. Samples that are drawn one after another look like the fault and are reported as one: put
+    each inside `with client.conversation(name):`. What is seen late is told late: a pool with one worker, or a first
+    sample that was answered before the second left, may be reported once.
+
+    With `on_finding="warn"` a bad request leaves nevertheless: the machine goes to `stuck`, and what the API answers is
+    one more move, such as `asking → failed` for its 400.
+
     Params:
         client: an `anthropic` client, synchronous or not. It stays as it is.
         workflow: the workflow whose machine the conversations are held against; it has one history and no `Code` or
@@ -102,18 +112,20 @@ def watch(
         that cannot be told apart by their messages, such as samples drawn one after another.
 
     Raises:
-        UsageError: this is no client that takes middleware, or no workflow that can be watched; the message says why.
+        UsageError: this is no client that takes middleware, or it is watched already, or no workflow that can be watched; the message says why.
     """
     if not (callable(on_finding) or on_finding in {"warn", "raise"}):
         raise UsageError(f"on_finding={on_finding!r} is neither 'warn' nor 'raise' nor a function of the finding")
     if not (callable(getattr(client, "with_options", None)) and isinstance(getattr(client, "middleware", None), tuple)):
         raise UsageError(f"watch() takes a client of the anthropic package that has middleware, not {client!r}")
     watcher = Watcher(single_plan() if workflow is None else _plan_of(workflow), on_move, on_finding)
-    others = [
-        each for each in client.middleware if not isinstance(getattr(each, "fsm_watcher", None), Watcher)
-    ]  # one look is enough
+    if any(isinstance(getattr(each, "fsm_watcher", None), Watcher) for each in client.middleware):
+        raise UsageError(
+            "this client is watched already, and a second watch() would count and report everything twice: "
+            "use it as it is, or watch the client that it was made from"
+        )
     ours = _async_middleware(watcher) if inspect.iscoroutinefunction(type(client).request) else _middleware(watcher)
-    derived = client.with_options(middleware=[*others, ours])  # innermost: it sees what really leaves
+    derived = client.with_options(middleware=[*client.middleware, ours])  # innermost: it sees what really leaves
     for name in ATTRIBUTES:
         setattr(derived, name, getattr(watcher, name))
     return derived
@@ -128,6 +140,9 @@ def _middleware(watcher: Watcher) -> Any:
             response = call_next(request)
         except Exception as error:
             unanswered(watcher, pending, error)
+            raise
+        except BaseException:  # cancelled, interrupted: no answer, and nothing on its way
+            watcher.given_up(pending)
             raise
         received(watcher, pending, response)
         return response
@@ -145,6 +160,9 @@ def _async_middleware(watcher: Watcher) -> Any:
             response = await call_next(request)
         except Exception as error:
             unanswered(watcher, pending, error)
+            raise
+        except BaseException:  # cancelled, interrupted: no answer, and nothing on its way
+            watcher.given_up(pending)
             raise
         received(watcher, pending, response)
         return response

@@ -5,8 +5,13 @@ request whose messages are a prefix of its own, and from that one of its replies
 and replies are a tree, then: a fork is a second child, samples are several replies to one request. A request of a
 thread (beta) names the reply it goes on from.
 
-The same request again is told apart by who sends it. Whoever got a reply that asked for tools, and sends the very same
-request again without having gone on from that reply, lost the results. Another task that sends it draws a sample.
+The same request again, after a reply that asked for tools and that nobody went on from, is a lost result or one more
+sample; the bodies are alike. What tells them apart is how they are sent. Samples are drawn side by side: two of them are
+on their way at once, or the task that got the reply still runs and may go on from it, or a reply is gone on from after a
+later one came. A body of which this was seen once is sampled, and is never called lost from then on. What is sent
+strictly one after another is a loop, whether or not each request has a task or a thread of its own, as `wait_for`,
+`create_task` and `to_thread` give it. Samples that one worker draws one after another look exactly like that: they are
+told apart by the names that the user gives them.
 
 Only hashes are kept, for each conversation its newest `KEPT` requests, and at most `CONVERSATIONS` conversations.
 """
@@ -14,16 +19,17 @@ Only hashes are kept, for each conversation its newest `KEPT` requests, and at m
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from fsm._records import Move
 from fsm._stuck import Finding
 
 from ._course import Course
-from ._prints import Gist, chain, gist_of, start_of
+from ._prints import Gist, chain, digest_of, gist_of, start_of
 
 __all__ = ["CONVERSATIONS", "Answer", "Link", "Links", "Point", "WatchedConversation"]
 
@@ -60,6 +66,7 @@ class Answer:
     sender: Sender
     conversation: WatchedConversation
     message_id: str
+    digest: bytes = b""  # of the request, with its head
     is_continued: bool = False
 
 
@@ -72,11 +79,19 @@ class Point:
     answers: dict[Gist, Answer] = field(factory=dict)
     trying: dict[Sender, tuple[Course, WatchedConversation]] = field(factory=dict)  # sent, not answered
     owners: set[str] = field(factory=set)
+    flying: WeakSet[Any] = field(factory=WeakSet)  # requests on their way; one that its caller forgot is not
 
     def newest_of(self, sender: Sender) -> Answer | None:
         """The newest reply that this sender got and has not gone on from."""
         found = next((a for a in reversed(self.answers.values()) if a.sender == sender), None)
         return None if found is None or found.is_continued else found
+
+    def newest_lost(self, digest: bytes) -> Answer | None:
+        """The newest reply of all, if it asked for tools, came to this very request, and nobody went on from it."""
+        found = next(reversed(self.answers.values()), None)
+        if found is None or found.is_continued or found.digest != digest or not found.course.detector.open_calls:
+            return None
+        return found
 
     def add(self, answer: Answer) -> None:
         """Keep a reply."""
@@ -100,12 +115,16 @@ class Link:
     conversation: WatchedConversation | None = None  # None: a new one
     messages: Sequence[Any] = ()
     echoed: bool = False
+    is_sample: bool = False
+    origin: bytes | None = None  # the request that this one shows to be sampled
 
 
 class Links:
     """The tree of all requests that are remembered."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_running: Callable[[Sender], bool] = lambda _: False) -> None:
+        self.is_running = is_running  # whether a task still runs
+        self.sampled: OrderedDict[bytes, None] = OrderedDict()
         self.points: dict[bytes, Point] = {}
         self.by_message: dict[str, tuple[Point, Answer]] = {}
         self.conversations: OrderedDict[str, WatchedConversation] = OrderedDict()
@@ -116,23 +135,27 @@ class Links:
         messages = body["messages"]
         thread = body.get("thread")
         if isinstance(thread, Mapping) and thread.get("type") == "continue":
-            return self._of_thread(str(thread.get("previous_message_id")), messages, sender, is_retry=is_retry)
+            return self._of_thread(body, str(thread.get("previous_message_id")), sender, is_retry=is_retry)
         keys = [start_of(named)]
         for message in messages:
             keys.append(chain(keys[-1], message))
         if (point := self.points.get(keys[-1])) is not None and messages:
-            return self._again(point, sender, is_retry=is_retry)
+            return self._again(point, body, sender, is_retry=is_retry)
         for length in range(len(messages) - 1, 0, -1):
             if (point := self.points.get(keys[length])) is not None:
                 return self._onward(keys[-1], point, messages[length:], sender)
         known = self.conversations.get(named) if named is not None else None
         return Link(keys[-1], conversation=known, messages=messages)
 
-    def _again(self, point: Point, sender: Sender, *, is_retry: bool) -> Link:
+    def _again(self, point: Point, body: Mapping[str, Any], sender: Sender, *, is_retry: bool) -> Link:
         """The messages of a request that was sent before."""
         if (tried := point.trying.get(sender)) is not None:  # the same attempt once more, after an error
             return Link(point.key, point, None, *tried)
-        answer = None if is_retry else point.newest_of(sender)
+        answer = None
+        if not is_retry and point.key not in self.sampled:
+            answer = point.newest_of(sender) or point.newest_lost(digest_of(point.key, body))
+        if answer is not None and answer.sender != sender and self.is_running(answer.sender):
+            return Link(point.key, point, None, point.before, is_sample=True)  # it may go on from its own reply
         if answer is not None:
             return Link(point.key, point, answer, answer.course, answer.conversation)
         return Link(point.key, point, None, point.before)  # a sample, or another conversation that begins alike
@@ -143,7 +166,8 @@ class Links:
         if isinstance(first, Mapping) and first.get("role") == "assistant":
             answer = point.answers.get(gist_of(first.get("content"))) or _by_calls(point, first)
             if answer is not None:
-                return self._from(key, answer, new, echoed=True)
+                is_sample = answer is not next(reversed(point.answers.values()))  # later ones came, this one counts
+                return evolve(self._from(key, answer, new, echoed=True), origin=point.key if is_sample else None)
             return Link(key, None, None, point.before, messages=new)  # a reply that others gave
         # The reply is left out: refused, cut, or dropped on purpose.
         answer = point.newest_of(sender)
@@ -151,7 +175,8 @@ class Links:
             return Link(key, None, None, point.before, messages=new)
         return Link(key, None, answer, answer.course.dropped(), answer.conversation, new)
 
-    def _of_thread(self, message_id: str, messages: Sequence[Any], sender: Sender, *, is_retry: bool) -> Link:
+    def _of_thread(self, body: Mapping[str, Any], message_id: str, sender: Sender, *, is_retry: bool) -> Link:
+        messages = body["messages"]
         found = self.by_message.get(message_id)
         key = start_of(message_id) if found is None else _after(found)
         for message in messages:
@@ -159,7 +184,7 @@ class Links:
         if found is None:
             return Link(key, messages=messages)
         if (again := self.points.get(key)) is not None:
-            return self._again(again, sender, is_retry=is_retry)
+            return self._again(again, body, sender, is_retry=is_retry)
         return self._from(key, found[1], messages, echoed=False)
 
     def _from(self, key: bytes, answer: Answer, new: Sequence[Any], *, echoed: bool) -> Link:
@@ -192,6 +217,10 @@ class Links:
             point = self.points.setdefault(link.key, Point(link.key, before))
         if link.answer is not None and link.point is None:
             link.answer.is_continued = True
+        if point.flying or link.is_sample:
+            self._mark(point.key)
+        if link.origin is not None:
+            self._mark(link.origin)
         point.trying.pop(sender, None)
         point.trying[sender] = after, conversation
         if len(point.trying) > _ANSWERS:
@@ -212,6 +241,13 @@ class Links:
         point.add(answer)
         if threaded and answer.message_id and self.points.get(point.key) is point:
             self.by_message[answer.message_id] = point, answer
+
+    def _mark(self, key: bytes) -> None:
+        """This request is sampled: its replies are independent."""
+        self.sampled[key] = None
+        self.sampled.move_to_end(key)
+        while len(self.sampled) > CONVERSATIONS:
+            self.sampled.popitem(last=False)
 
     def _drop(self, point: Point, owner: WatchedConversation) -> None:
         point.owners.discard(owner.name)

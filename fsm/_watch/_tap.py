@@ -72,6 +72,7 @@ def _content_of(http: Any) -> bytes | None:
 def _along(http: Any, tap: Tap) -> None:
     """Let the tap see each piece of the decoded body that the caller takes; the SDK reads streams this way too."""
     pieces, async_pieces = http.iter_bytes, http.aiter_bytes
+    close, aclose = http.close, http.aclose
 
     def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
         with closing(pieces(chunk_size)) as chunks:
@@ -99,7 +100,16 @@ def _along(http: Any, tap: Tap) -> None:
         tap.see_end()
         tap.tell_error()
 
+    def closed() -> None:
+        tap.watcher.given_up(tap.pending)
+        close()
+
+    async def aclosed() -> None:
+        tap.watcher.given_up(tap.pending)
+        await aclose()
+
     http.iter_bytes, http.aiter_bytes = iter_bytes, aiter_bytes
+    http.close, http.aclose = closed, aclosed
 
 
 class Tap:

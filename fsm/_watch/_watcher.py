@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from fsm._compile import Plan
 from fsm._errors import LoopFinding
@@ -41,11 +41,17 @@ _PATH = "/v1/messages"
 _serials = itertools.count(1)
 _threads = threading.local()
 _tasks: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_running: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the same tasks by their numbers
+_SAMPLES = " If these are samples of one question, send each inside `with client.conversation(name):`."
 
 
 @frozen
 class WatchedMove(Move):
-    """A move of a watched loop, with the name of its conversation."""
+    """A move of a watched loop, with the name of its conversation.
+
+    It has no effects, for fsm does nothing there: who waits and sends again is the SDK or the loop. It names a guard
+    only where the row is one of the workflow's own.
+    """
 
     conversation: str = field(default="", kw_only=True)
 
@@ -59,6 +65,7 @@ class Pending:
     conversation: WatchedConversation
     sender: Sender
     threaded: bool = False
+    digest: bytes = b""
 
 
 @frozen
@@ -72,6 +79,7 @@ class _Begun:
     conversation: WatchedConversation
     sender: Sender
     threaded: bool
+    digest: bytes
 
 
 class Watcher:
@@ -81,7 +89,7 @@ class Watcher:
         self.plan, self.on_move, self.on_finding = plan, on_move, on_finding
         self.findings: deque[Finding] = deque(maxlen=_KEPT)
         self.moves: deque[WatchedMove] = deque(maxlen=_KEPT)
-        self._links = Links()
+        self._links = Links(_is_running)
         self.conversations: Mapping[str, WatchedConversation] = MappingProxyType(self._links.conversations)
         self._lock = threading.Lock()
         self._named: ContextVar[str | None] = ContextVar("fsm_watched_conversation", default=None)
@@ -124,7 +132,9 @@ class Watcher:
             self._found(begun.conversation, begun.found)  # what it raises comes before the request counts as sent
         with self.safely(), self._lock:
             point = self._links.sent(begun.link, begun.before, begun.after, begun.conversation, begun.sender)
-            return Pending(point, begun.after, begun.conversation, begun.sender, begun.threaded)
+            pending = Pending(point, begun.after, begun.conversation, begun.sender, begun.threaded, begun.digest)
+            point.flying.add(pending)
+            return pending
         return None
 
     def _judged(self, request: Any) -> _Begun | None:
@@ -144,11 +154,14 @@ class Watcher:
             elif found is None and threaded and link.messages:
                 found = course.lost()
             again = link.point is not None and link.answer is not None
-            before, wrong = course.asked(digest_of(link.key, body), body.get("max_tokens"), again=again)
+            digest = digest_of(link.key, body)
+            before, wrong = course.asked(digest, body.get("max_tokens"), again=again)
+            if wrong is not None and wrong.rule == "D1c":
+                wrong = evolve(wrong, todo=wrong.todo + _SAMPLES)
             found = found or wrong
             after = before if found is None else before.forgiven().stuck(found)
             conversation = link.conversation or self._links.conversation(named)
-        return _Begun(link, before, after, found, conversation, sender, threaded)
+        return _Begun(link, before, after, found, conversation, sender, threaded, digest)
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,7 +178,10 @@ class Watcher:
             with self._lock:
                 course, found = pending.course.replied(reading)
                 pending.course = course
-                answer = Answer(course, gist, pending.sender, pending.conversation, reading.reply.id)
+                pending.point.flying.discard(pending)
+                answer = Answer(
+                    course, gist, pending.sender, pending.conversation, reading.reply.id, digest=pending.digest
+                )
                 self._links.answered(pending.point, answer, threaded=pending.threaded)
                 pending.conversation.replies += 1
             self._moved(pending.conversation, course, request_id)
@@ -177,12 +193,18 @@ class Watcher:
         found: Finding | None = None
         with self.safely():
             with self._lock:
+                pending.point.flying.discard(pending)
                 pending.course, found = pending.course.failed(failed)
                 if pending.sender in pending.point.trying:
                     pending.point.trying[pending.sender] = pending.course, pending.conversation
             self._moved(pending.conversation, pending.course, failed.request_id)
         if found is not None:
             self._found(pending.conversation, found)
+
+    def given_up(self, pending: Pending) -> None:
+        """Nobody waits for the answer any more."""
+        with self.safely(), self._lock:
+            pending.point.flying.discard(pending)
 
     # ── telling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,8 +218,8 @@ class Watcher:
                 edge.source,
                 edge.event,
                 edge.dest,
-                str(edge.guard) if edge.guard is not None else None,
-                tuple(effect.name for effect in edge.effects),
+                str(edge.guard) if edge.guard is not None and not edge.implied else None,
+                (),
                 edge.index,
                 edge.implied,
                 request_id,
@@ -241,7 +263,14 @@ def _sender() -> int:
     if task is not None:
         if (serial := _tasks.get(task)) is None:
             serial = _tasks[task] = next(_serials)
+            _running[serial] = task
         return serial
     if (known := getattr(_threads, "serial", None)) is None:
         known = _threads.serial = next(_serials)
     return int(known)
+
+
+def _is_running(sender: Sender) -> bool:
+    """Whether the task with this number has not ended. Of a thread nothing is known: those of a pool never end."""
+    task = _running.get(sender) if isinstance(sender, int) else None
+    return task is not None and not task.done()

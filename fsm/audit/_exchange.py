@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from fsm._alphabet import ERROR_TYPES
+from fsm._encoded import encode
 from fsm._errors import ApiError, WireError
 from fsm._events import Failed
-from fsm._ledger import encode
 from fsm._rawjson import parse, raw_member
 from fsm._wire import (
     StreamError,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from fsm._encoded import plain
 from fsm._events import CodeEnded
 from fsm._facts import Facts
-from fsm._ledger import plain
 from fsm._states import Outcome
 from fsm._toolspec import Context
 
