@@ -4,8 +4,14 @@ Here are the checks of single rows and names (W1, W2, W8, W10). What states shar
 lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with
 the SDK and lives beside it.
 
-One fault gives one finding: what has one is not walked again. An arrow that says something to a state that is no
-Claude state is W12: words that nobody is asked about.
+One fault gives one finding: what has one is not walked again. Beyond the one word that each check is called by:
+
+    W2   also (a warning) a guard that can never hold: `calls` of a tool that is misspelt, `value_is` of a name that
+         nothing gives, `said_is` where no person speaks, `output` where the reply has none
+    W5   also a guard that counts nothing where it stands: `attempts_left` on a success, which begins the count anew,
+         `room_to_grow` in a state that sends no request
+    W12  also an effect with nothing to act on: words for, or a change of the request of, a state that is no Claude
+         state; `grow` on the way to another state; `discard` where the event brings no reply
 """
 
 from __future__ import annotations
@@ -14,10 +20,14 @@ import difflib
 import keyword
 from collections.abc import Iterator
 
-from ._alphabet import ALPHABET, FINAL_NAMES, accepted_by
+from attrs import evolve
+
+from ._alphabet import ALPHABET, FINAL_NAMES, Group, accepted_by
+from ._effects import Effect
 from ._findings import TITLES, Finding
 from ._flow import explore
 from ._graph import Edge, Graph, Node
+from ._guards import Guard, idle, leaves, reads, required_of
 from ._histories import check_histories, misbegun
 from ._paths import check_paths
 from ._states import Approval, Claude, Code, Human, Tools
@@ -129,11 +139,10 @@ _BECAUSE = {
 def _rows(graph: Graph, node: Node) -> Iterator[Finding]:
     full, state = f"'{graph.name}.{node.name}'", node.state
     loose = {(item.source, item.event) for item in graph.loose}
-    for event in required(graph, node):
-        if not graph.row(node.name, event) and (node.name, event) not in loose:
-            how = f'.on("{event}", ...)' if isinstance(state, Code) and event in state.outcomes else f".on({event}=...)"
-            problem = f"{full} has no row for {event}{_BECAUSE.get(event, '')}"
-            yield Finding("W1", graph.name, node.name, event, node.where, problem, f"Add {node.name}{how}.")
+    events = required(graph, node)
+    missing = [e for e in events if not graph.row(node.name, e) and (node.name, e) not in loose]
+    if missing:
+        yield _missing(graph, node, missing)
     if isinstance(state, Code):
         yield from _outcomes(graph, node, state)
     for event in graph.events(node.name):
@@ -152,8 +161,26 @@ def _rows(graph: Graph, node: Node) -> Iterator[Finding]:
                 f"the one before it (to '{row[first].dest}') is unconditional"
             )
             yield _of_edge("W2", graph, dead, problem, f"Guard '{row[first].dest}' with .when(...), or move it last.")
-        yield from _words(graph, row)
+        for edge in row:
+            yield from _counts(graph, edge)
+            yield from _never(graph, edge)
+            yield from _effects(graph, edge)
     yield from _pause(graph, node)
+
+
+def _missing(graph: Graph, node: Node, events: list[str]) -> Finding:
+    """All events that one state has no row for, as one finding; `event` is the first of them."""
+    state = node.state
+    named = [e for e in events if isinstance(state, Code) and e in state.outcomes]  # may be no identifiers
+    calls = [f'.on("{e}", ...)' for e in named]
+    if others := [e for e in events if e not in named]:
+        calls.append(f".on({', '.join(f'{e}=...' for e in others)})")
+    if len(events) == 1:
+        listed = f"{events[0]}{_BECAUSE.get(events[0], '')}"
+    else:
+        listed = ", ".join(f"{e} ({_BECAUSE[e].lstrip(', ')})" if e in _BECAUSE else e for e in events)
+    problem = f"'{graph.name}.{node.name}' has no row for {listed}"
+    return Finding("W1", graph.name, node.name, events[0], node.where, problem, f"Add {node.name}{''.join(calls)}.")
 
 
 def _outcomes(graph: Graph, node: Node, state: Code[str]) -> Iterator[Finding]:
@@ -179,15 +206,90 @@ def _of_edge(check_id: str, graph: Graph, edge: Edge, problem: str, remedy: str)
     return Finding(check_id, graph.name, edge.source, edge.event, where, problem, remedy, edge=edge.key)
 
 
-def _words(graph: Graph, row: tuple[Edge, ...]) -> Iterator[Finding]:
-    for edge in row:
-        if edge.says and graph.by_name[edge.dest].kind != "Claude":
-            problem = (
-                f"'{graph.name}.{edge.source}' says something to '{edge.dest}' on {edge.event}, and nobody hears it: "
-                f"say() speaks into the history of its target, and '{edge.dest}' is no Claude state"
-            )
-            remedy = "Say it on the arrow that leads to a Claude state."
+def _counts(graph: Graph, edge: Edge) -> Iterator[Finding]:
+    kind = graph.by_name[edge.source].kind
+    for leaf in leaves(edge.guard) if edge.guard is not None else ():
+        if not idle(leaf, kind, edge.event):
+            continue
+        why = (
+            f"{edge.event} is a success, which begins that count anew"
+            if kind == "Claude"
+            else f"a {kind} state sends no request that could grow"
+        )
+        problem = f"'{graph.name}.{edge.source}' guards {edge.event} by {leaf}, which bounds nothing there: {why}"
+        remedy = f"Count how often the arrow is taken: '{edge.dest}'.when(rounds_left(n))."
+        yield _of_edge("W5", graph, edge, problem, remedy)
+        return
+
+
+def _never(graph: Graph, edge: Edge) -> Iterator[Finding]:
+    """A warning for a guard that can never hold."""
+    for leaf in required_of(edge.guard) if edge.guard is not None else ():
+        why = _why_never(graph, edge, leaf)
+        if why:
+            problem = f"'{graph.name}.{edge.source}' guards {edge.event} by {leaf}, which can never hold: {why}"
+            remedy = "Mend the name, or remove the alternative."
+            yield evolve(_of_edge("W2", graph, edge, problem, remedy), severity="warning")
+            return
+
+
+def _why_never(graph: Graph, edge: Edge, leaf: Guard) -> str:
+    looked_for = reads(leaf)
+    states = [node.state for node in graph.nodes]
+    asked = [state for state in states if isinstance(state, Claude)]
+    if looked_for.tools:
+        known = {tool.name for state in asked for tool in state.tools}
+        is_open = any({"mcp_servers", "extra_body"} & set(state.params) for state in asked)  # tools that are not named
+        if is_open or known & looked_for.tools:
+            return ""
+        near = {name for tool in looked_for.tools for name in difflib.get_close_matches(tool, known, 1)}
+        # A model may call what it was not offered, and a row may say what to do then; a near name is a slip.
+        return f"did you mean {', '.join(sorted(near))}?" if near else "" if known else "no state has tools"
+    if looked_for.value:
+        given = {n.name for n in graph.nodes if isinstance(n.state, Code)}
+        given |= {effect.name for e in graph.edges for effect in e.effects if effect.change == "value"}
+        return "" if looked_for.value in given else f"values are given by {', '.join(sorted(given)) or 'nothing'}"
+    if looked_for.words:
+        return "" if any(isinstance(state, Human) for state in states) else "there is no Human state"
+    if looked_for.output:
+        here = graph.by_name[edge.source].state
+        if isinstance(here, Claude) and ALPHABET[edge.event].group not in _NO_REPLY:
+            return "" if here.output is not None else f"'{edge.source}' has no output="
+        return "" if any(state.output is not None for state in asked) else "no state has output="
+    return ""
+
+
+def _effects(graph: Graph, edge: Edge) -> Iterator[Finding]:
+    """The first effect of an arrow that has nothing to act on."""
+    for effect in edge.effects:
+        problem, remedy = _misplaced(graph, edge, effect)
+        if problem:
+            problem = f"'{graph.name}.{edge.source}' leads {edge.event} to '{edge.dest}' with {effect}, {problem}"
             yield _of_edge("W12", graph, edge, problem, remedy)
+            return
+
+
+_NO_REPLY = frozenset({Group.RETRYABLE, Group.FATAL, Group.LOOP, Group.CANCEL})
+
+
+def _misplaced(graph: Graph, edge: Edge, effect: Effect) -> tuple[str, str]:
+    """Why an effect means nothing on this arrow, and what to do; empty where it means something."""
+    source, dest = graph.by_name[edge.source], graph.by_name[edge.dest]
+    if effect.asks and dest.kind != "Claude":
+        if effect.says:
+            why = f"and nobody hears it: say() speaks into the history of its target, and '{edge.dest}' is no Claude"
+            return f"{why} state", "Say it on the arrow that leads to a Claude state."
+        why = f"which acts on the requests of its target, and '{edge.dest}' is no Claude state"
+        return why, f"Move {effect} to an arrow that leads to a Claude state."
+    if effect.grows and edge.dest != edge.source:
+        why = f"which doubles the max_tokens of the state that is left, and '{edge.dest}' is another one"
+        remedy = f"Give '{edge.dest}' the max_tokens= that it needs, or write an @effect(changes=\"max_tokens\")."
+        return why, remedy
+    brings_reply = source.kind == "Claude" and ALPHABET[edge.event].group not in _NO_REPLY
+    if effect.change == "discard" and not brings_reply:
+        why = f"which drops a reply, and {edge.event} brings none"
+        return why, "Put discard on the arrow that the reply itself takes, such as end_turn."
+    return "", ""
 
 
 def _pause(graph: Graph, node: Node) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ from ._fold import OpenCallState, RunState, apply
 from ._heads import Heads
 from ._ledger import Ledger
 from ._legality import Legality
+from ._params import unsendable
 from ._reading import Reading, read
 from ._records import Record, Verdict
 from ._states import Claude, Code
@@ -308,9 +309,10 @@ class _Intake(Step):
 
     def time_passed(self, event: TimePassed) -> None:
         run = self.run
-        if run.wait_until is not None and event.at >= run.wait_until:
+        state = self.graph.by_name[run.state].state
+        if isinstance(state, Claude) and run.wait_until is not None and event.at >= run.wait_until:
             self.record("wake", {})
-            self.send(self.graph.by_name[run.state].state)  # type: ignore[arg-type] # only Claude states wait
+            self.send(state)
         elif run.asked is not None and event.at >= run.asked.get("expires_at", float("inf")):
             self.move("expired", {"expires_at": run.asked["expires_at"]})
 
@@ -405,8 +407,11 @@ def _no_json(name: str) -> Any:
 def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
     try:
         value = json.loads(text, parse_constant=_no_json)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return None, f"the text is not JSON: {error}"
+    why = unsendable(value)
+    if why is not None:  # it could not be recorded
+        return None, f"the text is not JSON: {why}"
     return value, state.output.problem(value) if state.output is not None else None
 
 

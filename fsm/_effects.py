@@ -19,6 +19,7 @@ from ._guards import named, pure_function
 Change = Literal["say", "max_tokens", "model", "wait", "discard", "compact", "park", "value"]
 Changes = Literal["max_tokens", "model", "history"]
 
+_MOST_DOUBLED = 16  # far beyond the longest wait, far below what a float holds
 _BASE_WAIT, _MAX_WAIT = 1.0, 60.0  # E21: our own policy, the SDK's retries are off
 
 
@@ -46,6 +47,16 @@ class Effect:
     def changes_request(self) -> bool:
         """Whether the next request differs because of it."""
         return self.change in {"say", "max_tokens", "model", "compact"}
+
+    @property
+    def grows(self) -> bool:
+        """Whether it raises the `max_tokens` of the state that is left."""
+        return self.decide is _grown
+
+    @property
+    def asks(self) -> bool:
+        """Whether it says, changes or delays what a Claude state is asked, and so means nothing on other arrows."""
+        return self.change in {"say", "max_tokens", "model", "wait", "compact", "park"}
 
     def __call__(self, facts: Facts) -> Any:
         """The value to record."""
@@ -138,7 +149,7 @@ def _delay(facts: Facts) -> float:
     if failure is not None and failure.retry_after is not None:
         return failure.retry_after
     draw = failure.draw if failure is not None else 0.5
-    return float(draw * min(_MAX_WAIT, _BASE_WAIT * 2**facts.attempts))
+    return float(draw * min(_MAX_WAIT, _BASE_WAIT * 2 ** min(facts.attempts, _MOST_DOUBLED)))
 
 
 back_off = Effect(

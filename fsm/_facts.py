@@ -10,6 +10,9 @@ from attrs import field, frozen
 
 from ._alphabet import SPEND_CAPS
 
+SUCCESS = frozenset({"end_turn", "stop_sequence", "tool_use"})
+"""What begins the count of attempts of a `Claude` state anew."""
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -98,10 +101,10 @@ class Failure:
 class Facts:
     """What is so at the moment an event is decided.
 
-    Counters: `attempts` is how often this kind of event came in this state since the last success, not counting the
-    present one; `rounds` is how often the arrow in question was taken in this run. `elapsed` is recorded work in
-    seconds, without parked time. `max_tokens` is what the next request of this state would ask for, `max_tokens_cap`
-    what its model allows (None: unknown).
+    Counters: `attempts` is how often this kind of event came in this state since the last success (in a state that is
+    no `Claude` state: since another event came), not counting the present one; `rounds` is how often the arrow in
+    question was taken in this run. `elapsed` is recorded work in seconds, without parked time. `max_tokens` is what
+    the next request of this state would ask for, `max_tokens_cap` what its model allows (None: unknown).
     """
 
     state: str

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from ._alphabet import ALPHABET, Group
 from ._events import Decision, ToolEnd
-from ._facts import Call, Failure, Result, Usage
+from ._facts import SUCCESS, Call, Failure, Result, Usage
 from ._graph import Graph
 from ._ledger import Ledger, Standing, after_reply, is_kept
 from ._models import model_facts
@@ -29,7 +29,6 @@ UNKNOWN_OUTCOME = (
     "The outcome of this call is unknown: the process stopped while it ran. It may or may not have taken effect; "
     "check before you call it again."
 )
-_SUCCESS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 _CUT_GROUPS = frozenset({Group.CUT})
 _CLOSING = frozenset({"tool_results", "denied", "expired"})
 _CALL_KINDS = frozenset({"Tools", "Approval"})
@@ -97,6 +96,8 @@ class RunState:
         self.models: Mapping[str, str] = {}
         self.compacting: frozenset[str] = frozenset()
         self.request: Mapping[str, Any] | None = None  # sent, not answered
+        self.answered = ""  # the hash of the newest request, once a reply came
+        self.is_unsaid = False  # the newest move had words that could not be said (R16)
         self.request_ids: Any = None  # a linked list: (newest, (older, ...)), so that adding costs the same every turn
         self.wait_until: float | None = None
         self.wait_seconds = 0.0
@@ -183,6 +184,7 @@ def _reply(run: RunState, record: Record, graph: Graph) -> None:
     run.reading, run.output = reading, data.get("output")
     history = run.request["history"] if run.request else graph.by_name[run.state].history or "main"
     content = message.get("content")
+    run.answered = run.request["hash"] if run.request else ""
     run.pending = PendingReply(
         content if isinstance(content, list) else [],
         data["content"],
@@ -214,7 +216,7 @@ def _decoded(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], Reading]:
 def _error(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     data = record.data
-    run.request = None
+    run.request, run.answered = None, ""
     run.elapsed += data["seconds"]
     if data.get("request_id"):
         run.request_ids = (data["request_id"], run.request_ids)
@@ -237,10 +239,11 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
     node = graph.by_name[dest]
     changes = [change for _, change in data["effects"]]
     run.evidence = data.get("evidence") or {}
-    run.last_event = event
+    run.last_event, run.is_unsaid = event, False
     said = any("say" in change for change in changes)
-    if graph.by_name[source].kind == "Claude":
-        _count(run, source, event)
+    is_claude = graph.by_name[source].kind == "Claude"
+    _count(run, source, event, is_claude=is_claude)
+    if is_claude:
         _keep_reply(run, event, node, said=said, discarded=any("discard" in c for c in changes))
     elif closes(event, graph.by_name[source].kind) and run.open:
         _close_calls(run, event)
@@ -255,15 +258,22 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
             _CHANGES[name](run, record.at, dest, node.history, value)
 
 
-def _count(run: RunState, source: str, event: str) -> None:
-    """Attempts by state and family; success resets all but the retries, which any reply has reset."""
-    if event in _SUCCESS:
+def _count(run: RunState, source: str, event: str, *, is_claude: bool) -> None:
+    """Attempts by state and family.
+
+    In a Claude state success resets all but the retries, which any reply has reset; elsewhere every other event resets.
+    `idle` and `bounds` of `_guards` know this.
+    """
+    key = (source, family(event))
+    if is_claude and event in SUCCESS:
         if run.attempts:
             run.attempts = {key: n for key, n in run.attempts.items() if key[0] != source}
         run.tokens = _without(run.tokens, source)
     else:
-        key = (source, family(event))
-        run.attempts = {**run.attempts, key: run.attempts.get(key, 0) + 1}
+        others = run.attempts if is_claude else {k: n for k, n in run.attempts.items() if k[0] != source}
+        run.attempts = {**others, key: run.attempts.get(key, 0) + 1}
+    if not is_claude:
+        return
     if event in {"stuck", "over_limit"}:
         run.free = run.free | {event}
         run.detector, run.finding = run.detector.window_reset(), None
@@ -277,10 +287,15 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
     if pending.summary and event == "compaction":
         run.with_ledger(pending.history, _summarised(ledger, pending))
         return
+    # S5.6: of a cut reply with a call, or without text, nothing can be kept. R22: an empty turn cannot be sent back.
+    broken = (ALPHABET[event].group in _CUT_GROUPS and run.reading.cut_in_call) or not pending.content
     here = said and node.history == pending.history
+    if here and event == "refusal" and not ledger.may_speak:
+        ledger = ledger.without_open_turn()  # S8.3: the paused part belongs to the turn that was refused
+    elif here and event != "tool_use":
+        is_whole = not broken and is_kept(event, said=True, discarded=discarded)
+        here = ledger.can_hear(pending.content if is_whole else ())
     standing = after_reply(event, ledger.standing, said=here, discarded=discarded)
-    # S5.6: of a cut reply with a call, or without text, nothing can be kept.
-    broken = ALPHABET[event].group in _CUT_GROUPS and run.reading.cut_in_call
     if is_kept(event, said=here, discarded=discarded) and not broken:
         run.with_ledger(pending.history, ledger.append_reply(pending.content, pending.content_json, standing))
         if ALPHABET[event].group in _CUT_GROUPS:
@@ -299,7 +314,7 @@ def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: 
 
 def _summarised(ledger: Ledger, pending: PendingReply) -> Ledger:
     """S10.2: the compaction block stands in place of what it summarised; S10.3: null content keeps the old history."""
-    if any(b.get("type") == "compaction" and b.get("content") is None for b in pending.content):
+    if not pending.content or any(b.get("type") == "compaction" and b.get("content") is None for b in pending.content):
         return ledger
     fresh = Ledger(generation=ledger.generation + 1)
     standing = Standing.OWES if ledger.tail else Standing.SPOKEN
@@ -376,7 +391,7 @@ def _enter_ledger(run: RunState, state: Claude) -> None:
     if not (state.fresh or state.continues) or ledger.standing not in _STARTS_ANEW:
         return
     if state.continues is not None:
-        copied = run.ledger(state.continues).copy_for(has_tools=bool(state.tools))
+        copied = run.ledger(state.continues).for_another()
         run.with_ledger(history, evolve(copied, generation=ledger.generation + 1))
     else:
         run.with_ledger(history, Ledger(generation=ledger.generation + 1))
@@ -389,6 +404,7 @@ def _change_say(run: RunState, at: float, dest: str, history: str | None, blocks
     ledger = run.ledger(history)
     if ledger.legality.open_server_tools:  # R16: only their results may follow, so the words wait
         run.waiting = (*run.waiting, {"role": "user", "content": blocks})
+        run.is_unsaid = True
     else:
         run.with_ledger(history, ledger.say(blocks))
 
@@ -404,13 +420,15 @@ def _change_model(run: RunState, at: float, dest: str, history: str | None, valu
 
 
 def _change_wait(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
-    del history
+    if history is None:  # only before a request can be waited
+        return
     run.wait_until, run.wait_seconds = at + value, value
     run.waited = {**run.waited, dest: run.waited.get(dest, 0.0) + value}
 
 
 def _change_park(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
-    del history
+    if history is None:  # what is asked of others does not go to the API that stays away
+        return
     asked = run.failure.retry_after if run.failure else None
     run.parked = {"reason": value, "until": at + (asked or 60.0)}
     run.attempts = _without(run.attempts, (dest, "retry"))
@@ -450,7 +468,7 @@ def _say(run: RunState, record: Record, graph: Graph) -> None:
         ledger = ledger.append_message(message)
     run.with_ledger(record.data["history"], ledger)
     if record.data["words"]:
-        run.waiting = ()
+        run.waiting, run.is_unsaid = (), False
 
 
 def _tool_begin(run: RunState, record: Record, graph: Graph) -> None:

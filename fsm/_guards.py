@@ -13,7 +13,7 @@ from typing import Any, overload
 from attrs import field, frozen
 
 from ._errors import DeclarationError
-from ._facts import Facts
+from ._facts import SUCCESS, Facts
 
 Predicate = Callable[[Facts], bool]
 
@@ -33,23 +33,22 @@ class Guard:
         return bool(self.holds(kwargs["facts"] if kwargs is not None else facts))
 
     def __and__(self, other: Guard) -> Guard:
-        mine, theirs = self.holds, other.holds
         return Guard(
             f"{self._inner('|')} & {other._inner('|')}",
-            _Both(mine, theirs),
+            _Both(self, other),
             bound=self.bound or other.bound,
         )
 
     def __or__(self, other: Guard) -> Guard:
         return Guard(
             f"{self._inner('&')} | {other._inner('&')}",
-            _Either(self.holds, other.holds),
+            _Either(self, other),
             bound=self.bound and other.bound,
         )
 
     def __invert__(self) -> Guard:
         name = f"({self.name})" if " " in self.name else self.name
-        return Guard(f"not {name}", _Not(self.holds))
+        return Guard(f"not {name}", _Not(self))
 
     def __str__(self) -> str:
         return self.name
@@ -66,28 +65,67 @@ class Guard:
 class _Both:
     """Values, not closures, so that two guards composed alike are equal."""
 
-    left: Predicate
-    right: Predicate
+    left: Guard
+    right: Guard
 
     def __call__(self, facts: Facts) -> bool:
-        return bool(self.left(facts)) and bool(self.right(facts))
+        return self.left(facts) and self.right(facts)
 
 
 @frozen
 class _Either:
-    left: Predicate
-    right: Predicate
+    left: Guard
+    right: Guard
 
     def __call__(self, facts: Facts) -> bool:
-        return bool(self.left(facts)) or bool(self.right(facts))
+        return self.left(facts) or self.right(facts)
 
 
 @frozen
 class _Not:
-    inner: Predicate
+    inner: Guard
 
     def __call__(self, facts: Facts) -> bool:
         return not self.inner(facts)
+
+
+def leaves(guard: Guard) -> tuple[Guard, ...]:
+    """The guards that one is composed of; itself where it is not composed."""
+    match guard.holds:
+        case _Both(left, right) | _Either(left, right):
+            return (*leaves(left), *leaves(right))
+        case _Not(inner):
+            return leaves(inner)
+    return (guard,)
+
+
+def idle(leaf: Guard, kind: str, event: str) -> bool:
+    """Whether a guard counts nothing on this event in a state of this kind, so that it bounds nothing there.
+
+    The one place that says so. A success resets the attempts of its `Claude` state, and what was grown; nothing but a
+    `Claude` state has a `max_tokens` to grow.
+    """
+    is_success = kind == "Claude" and event in SUCCESS
+    if leaf is room_to_grow or leaf == room_to_grow:
+        return kind != "Claude" or is_success
+    return isinstance(leaf.holds, _AttemptsLeft) and is_success
+
+
+def bounds(guard: Guard, kind: str, event: str, *, but_attempts: bool = False) -> bool:
+    """Whether a guard stops being true after finitely many takings of this event in a state of this kind (W5).
+
+    `but_attempts` leaves those out whose counter another event of the same state sets back (states that are no
+    `Claude` state).
+    """
+    match guard.holds:
+        case _Both(left, right):
+            return any(bounds(g, kind, event, but_attempts=but_attempts) for g in (left, right))
+        case _Either(left, right):
+            return all(bounds(g, kind, event, but_attempts=but_attempts) for g in (left, right))
+        case _Not():
+            return False
+    counts = but_attempts and kind != "Claude" and isinstance(guard.holds, _AttemptsLeft)
+    return guard.bound and not counts and not idle(guard, kind, event)
 
 
 @overload
@@ -186,6 +224,8 @@ class _AttemptsLeft:
 def attempts_left(limit: int = 6, *, seconds_each: float = 60.0, seconds_all: float = 600.0) -> Guard:
     """Fewer than `limit` events of this kind came in this state since the last success.
 
+    In a `Claude` state a success is `end_turn`, `stop_sequence` or `tool_use`; on these themselves it would always hold
+    and is refused (W5): `rounds_left(n)` bounds them. In every other state any other event begins the count anew.
     For errors also: what the API asks to wait is at most `seconds_each`, all waits together at most `seconds_all`
     seconds, and no spend cap was reached (E11, E21).
     """
@@ -304,3 +344,34 @@ class _Value:
 def value_is(state: str, value: Any) -> Guard:
     """The `Code` state of this name gave this value."""
     return Guard(f"{state} = {value!r}", _Value(state, value), doc="The Code state gave this value.")
+
+
+def required_of(guard: Guard) -> tuple[Guard, ...]:
+    """The guards that must all hold for this one to hold: what `&` composes; itself where nothing does."""
+    if isinstance(guard.holds, _Both):
+        return (*required_of(guard.holds.left), *required_of(guard.holds.right))
+    return (guard,)
+
+
+@frozen
+class Reads:
+    """What a built-in guard looks for: tools, the name of a value, a field of the output, or words of a person."""
+
+    tools: frozenset[str] = frozenset()
+    value: str = ""
+    output: str = ""
+    words: bool = False
+
+
+def reads(leaf: Guard) -> Reads:
+    """What a guard that is not composed looks for; nothing where that cannot be known."""
+    match leaf.holds:
+        case _Calls(tools):
+            return Reads(tools)
+        case _Value(state, _):
+            return Reads(value=state)
+        case _Output(path, _):
+            return Reads(output=".".join(path))
+        case _Said():
+            return Reads(words=True)
+    return Reads()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 
 from ._alphabet import ALPHABET, Group, Keep
 from ._encoded import Encoded, encode
-from ._errors import DeclarationError, IllegalRequest
+from ._errors import IllegalRequest
 from ._legality import Legality
 
 
@@ -59,6 +59,9 @@ def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
     """Whether the reply is appended to the history."""
     keep = ALPHABET[event].keep
     return not discarded and (keep is Keep.ALWAYS or (keep is Keep.IF_SAID and said))
+
+
+_REPLY = b'{"role":"assistant"'
 
 
 @frozen
@@ -131,9 +134,29 @@ class Ledger:
         is_paused = self.standing is Standing.OWES and not self.tail and self._ends_in_reply
         return not is_paused and not self.legality.open_server_tools
 
+    def can_hear(self, content: Sequence[Any]) -> bool:
+        """Whether something may be said after a reply with this content: every server tool has its result (R16)."""
+        after = self.legality.step({"role": "assistant", "content": content})[0] if content else self.legality
+        return not after.open_server_tools
+
+    def without_open_turn(self) -> Ledger:
+        """The history before the newest turn of the model, where that is paused in a server tool; else the same.
+
+        Nothing can be said after it (R16), so what is to be said instead needs it gone.
+        """
+        if not (self._ends_in_reply and self.legality.open_server_tools):
+            return self
+        encoded = list(self.encoded())
+        while encoded and encoded[-1].startswith(_REPLY):
+            encoded.pop()
+        before = Ledger(self.generation + 1)
+        for raw in encoded:
+            before = before.append_encoded(raw)
+        return before._with(self.tail, Standing.OWES)  # noqa: SLF001 - the same class
+
     @property
     def _ends_in_reply(self) -> bool:
-        return self.sealed.last_starts_with(b'{"role":"assistant"')
+        return self.sealed.last_starts_with(_REPLY)
 
     def check(self) -> None:
         """Refuse what the API would refuse, if the request ended here.
@@ -156,8 +179,12 @@ class Ledger:
             decoded.append({"role": "user", "content": [dict(block) for block in self.tail]})
         return decoded
 
-    def copy_for(self, *, has_tools: bool) -> Ledger:
-        """A new ledger that starts with a copy of this one: no thinking, no messages left empty (R35, R22)."""
+    def for_another(self) -> Ledger:
+        """A new ledger that starts with a copy of this one: no thinking, no messages left empty (R35, R22).
+
+        Tool blocks stay: whether a state without tools may go on from them (R19e) is for the checks (W11) to say, and
+        for the API.
+        """
         fresh = Ledger(generation=self.generation)
         for message in self.messages():
             content = message["content"]
@@ -166,9 +193,6 @@ class Ledger:
                 if not kept:
                     continue
                 message = {**message, "content": kept}  # noqa: PLW2901 - the copy replaces what it was made from
-            if isinstance(content, list) and not has_tools and any("tool" in str(b.get("type")) for b in content):
-                msg = "a history with tool calls can only be continued by a state that has tools (R19e)"
-                raise DeclarationError(msg)
             fresh = fresh.append_message(message)
         return evolve(fresh, standing=Standing.OWES if self.standing is Standing.REFUSED else self.standing)
 

@@ -8,6 +8,7 @@ from ._alphabet import ALPHABET, Group
 from ._findings import Finding
 from ._flow import live_edges
 from ._graph import Edge, Graph
+from ._guards import bounds
 
 Links = Mapping[str, Collection[str]]
 
@@ -149,7 +150,7 @@ def _dead_ends(graph: Graph, reached: set[str], incomplete: Collection[str]) -> 
 def _endless(graph: Graph, reached: set[str], blamed: Collection[tuple[str, str, int]]) -> Iterator[Finding]:
     kinds = {node.name: node.kind for node in graph.nodes}
     edges = [edge for name in reached for edge in live_edges(graph, name) if _goes_on(edge, kinds)]
-    unwatched = [e for e in edges if "Claude" not in {kinds[e.source], kinds[e.dest]}]
+    unwatched = _unbounded([e for e in edges if "Claude" not in {kinds[e.source], kinds[e.dest]}], kinds)
     yield from _cycles(
         graph,
         unwatched,
@@ -160,6 +161,7 @@ def _endless(graph: Graph, reached: set[str], blamed: Collection[tuple[str, str,
         ),
     )
     unseen = [e for e in edges if kinds[e.source] == "Code" or (kinds[e.source] == "Claude" and _is_unseen(e.event))]
+    unseen = _unbounded(unseen, kinds)
     yield from _cycles(
         graph,
         unseen,
@@ -177,10 +179,30 @@ def _goes_on(edge: Edge, kinds: Mapping[str, str]) -> bool:
 
     `outcome_unknown` needs a crash each time.
     """
-    is_bound = edge.guard is not None and edge.guard.bound
+    is_bound = edge.guard is not None and bounds(edge.guard, kinds[edge.source], edge.event, but_attempts=True)
     is_parked = any(effect.change == "park" for effect in edge.effects)
     has_person = bool({kinds[edge.source], kinds[edge.dest]} & _PEOPLE)
     return not (edge.implied or is_bound or is_parked or has_person or edge.event == "outcome_unknown")
+
+
+def _unbounded(edges: list[Edge], kinds: Mapping[str, str]) -> list[Edge]:
+    """Without the edges that attempts bound: those whose counter no other event that goes round sets back."""
+    while True:
+        links = links_of(edges)
+        place = {name: i for i, group in enumerate(components(links, links)) for name in group}
+        inside = [e for e in edges if place[e.source] == place.get(e.dest)]
+        events: dict[str, set[str]] = {}
+        for edge in inside:
+            events.setdefault(edge.source, set()).add(edge.event)
+        bounded = [
+            e
+            for e in inside
+            if e.guard is not None and bounds(e.guard, kinds[e.source], e.event) and len(events[e.source]) == 1
+        ]
+        if not bounded:
+            return edges
+        gone = {e.key for e in bounded}
+        edges = [e for e in edges if e.key not in gone]
 
 
 def _is_unseen(event: str) -> bool:

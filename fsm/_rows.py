@@ -35,7 +35,12 @@ def states_of_rows(
         DeclarationError: what has no place here, with the remedy.
     """
     built: dict[str, State] = {}
+    _check_name(name, "name=")
+    if not isinstance(states, Mapping):
+        msg = f"'{name}': states= maps names to state objects such as Claude(...), not {states!r}"
+        raise DeclarationError(msg)
     for state_name, state in states.items():
+        _check_name(state_name, f"'{name}': states=")
         if not isinstance(state, State):
             msg = f"'{name}': states= maps names to state objects such as Claude(...), not {state!r}"
             raise DeclarationError(msg)
@@ -61,6 +66,13 @@ def states_of_rows(
             msg = f"'{name}.{source}': {error}"
             raise DeclarationError(msg) from None
     return built
+
+
+def _check_name(name: Any, where: str) -> None:
+    """Names are written into records, pictures and a class of Python's, which take no NUL and no half characters."""
+    if not isinstance(name, str) or not name or "\0" in name or name != name.encode(errors="replace").decode():
+        msg = f"{where} takes names that can be written and printed, not {name!r}"
+        raise DeclarationError(msg)
 
 
 def _read(

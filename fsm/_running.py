@@ -9,6 +9,7 @@ import inspect
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from attrs import field, frozen
@@ -18,7 +19,7 @@ from ._effects import as_blocks
 from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
 from ._events import Cancelled, Decision, Event, Resumed, Started, TimePassed
 from ._facts import Reply
-from ._params import Limits
+from ._params import Limits, unsendable
 from ._records import Move, Record, Verdict
 from ._states import Claude, State
 from ._workflow import Workflow, WorkflowType
@@ -190,7 +191,7 @@ def run(workflow: type[Workflow], input: Any, **options: Unpack[RunOptions]) -> 
     """
     from .drivers import sync
 
-    session, first = _begin(workflow, input, options)
+    session, first = _begin(workflow, input, options, "run")
     with _Claim(session):
         for _ in sync.drive(session, first):
             pass
@@ -201,7 +202,7 @@ async def arun(workflow: type[Workflow], input: Any, **options: Unpack[RunOption
     """The same, awaited. A cancelled task parks the run and the cancellation goes on."""
     from .drivers import aio
 
-    session, first = _begin(workflow, input, options, is_async=True)
+    session, first = _begin(workflow, input, options, "arun")
     with _Claim(session):
         async for _ in aio.drive(session, first):
             pass
@@ -217,7 +218,7 @@ def iterate(
     """
     from .drivers import sync
 
-    session, first = _begin(workflow, input, options, deltas=deltas)
+    session, first = _begin(workflow, input, options, "iterate", deltas=deltas)
     with _Claim(session):
         yield from sync.drive(session, first, deltas=deltas)
 
@@ -230,7 +231,7 @@ async def aiterate(
 
     from .drivers import aio
 
-    session, first = _begin(workflow, input, options, is_async=True, deltas=deltas)
+    session, first = _begin(workflow, input, options, "aiterate", deltas=deltas)
     with _Claim(session):
         async with aclosing(aio.drive(session, first, deltas=deltas)) as items:
             async for item in items:
@@ -249,9 +250,9 @@ def resume(
     """
     from .drivers import sync
 
-    session = _reopen(workflow, run_id, options)
+    session = _reopen(workflow, run_id, options, "resume")
     with _Claim(session):
-        if first := _take_up(session, answer):
+        if first := _take_up(session, answer, "resume"):
             for _ in sync.drive(session, first):
                 pass
     return _result(workflow, session)
@@ -263,9 +264,9 @@ async def aresume(
     """The same, awaited."""
     from .drivers import aio
 
-    session = _reopen(workflow, run_id, options, is_async=True)
+    session = _reopen(workflow, run_id, options, "aresume")
     with _Claim(session):
-        if first := _take_up(session, answer):
+        if first := _take_up(session, answer, "aresume"):
             async for _ in aio.drive(session, first):
                 pass
     return _result(workflow, session)
@@ -277,16 +278,27 @@ def cancel(
     """End a run that is parked, or whose process died: the event `cancel`. `journal=` is the store that holds it.
 
     The standard row leads to `cancelled`. Where the workflow leads `cancel` elsewhere, the run is driven on from there,
-    which is what the other options are for. A run that somebody drives is stopped first: cancel its task, or press
-    Ctrl-C.
+    which is what the other options are for, with a sync client. A run that somebody drives is stopped first: cancel its
+    task, or press Ctrl-C.
+
+    Args:
+        workflow: the class that the run began with.
+        run_id: names the run in the journal.
+        reason: why, in words; it is recorded and stands in the verdict's evidence.
+        options: `journal` (needed) and whatever else `Options` names.
+
+    Returns:
+        The run where it ended. Open calls are not run; `after=` starts a new run from its histories.
 
     Raises:
-        RunError: no such run, another workflow's run, a run that has ended.
-        ConcurrentWriter: somebody drives it.
+        UsageError: no `journal=`, options that cannot be; nothing was recorded.
+        RunError: no such run, another workflow's run, a run that has ended, `system` or `tools` that changed since it
+            began (R35); nothing was recorded.
+        ConcurrentWriter: somebody drives it; stop that first, then cancel again.
     """
     from .drivers import sync
 
-    session = _reopen(workflow, run_id, options)
+    session = _reopen(workflow, run_id, options, "cancel")
     if session.conversation.finished:
         msg = f"run '{run_id}' has ended in '{session.conversation.run.state}': there is nothing to cancel"
         raise RunError(msg)
@@ -312,12 +324,12 @@ class _Claim:
 
 
 def _begin(
-    workflow: type[Workflow], given: Any, options: RunOptions, *, is_async: bool = False, deltas: bool = False
+    workflow: type[Workflow], given: Any, options: RunOptions, verb: str, *, deltas: bool = False
 ) -> tuple[Session, list[Event]]:
     messages = input_messages(given)
     run_id = options.get("run_id") or os.urandom(8).hex()
-    session = _session(workflow, run_id, options, is_async=is_async, deltas=deltas)
-    session.toolbox.check_deps(session.deps)
+    session = _session(workflow, run_id, options, verb, deltas=deltas)
+    session.toolbox.check_deps(session.deps, verb)
     heads = session.conversation.heads
     systems = _systems(workflow, options.get("deps"))
     limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
@@ -343,7 +355,7 @@ def _begin(
 
 
 def _session(
-    workflow: type[Workflow], run_id: str, options: Options | RunOptions, *, is_async: bool, deltas: bool = False
+    workflow: type[Workflow], run_id: str, options: Options | RunOptions, verb: str, *, deltas: bool = False
 ) -> Session:
     from random import random
 
@@ -352,10 +364,11 @@ def _session(
     from .drivers._pump import Session
 
     if not isinstance(workflow, WorkflowType):
-        msg = f"run() takes a Workflow class, not {workflow!r}"
+        msg = f"{verb}() takes a Workflow class, not {workflow!r}"
         raise UsageError(msg)
-    _check_options(options, is_async=is_async)
-    _check_client(options.get("client"), is_async=is_async)
+    is_async = verb in _ASYNC
+    _check_options(options, verb)
+    _check_client(options.get("client"), verb)
     store = options.get("journal")
     toolbox = workflow.toolbox
     return Session(
@@ -366,7 +379,7 @@ def _session(
         make_client=lambda: options.get("client") or _default_client(is_async=is_async),
         deps=options.get("deps"),
         tags=options.get("tags") or {},
-        clock=options.get("clock") or time.time,
+        clock=_checked_clock(options.get("clock")),
         draw=random,
         sleep=options.get("sleep") or _sleeper(is_async=is_async),
         ask=options.get("ask"),
@@ -390,23 +403,46 @@ _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _check_options(options: Options | RunOptions, *, is_async: bool) -> None:
+_TWINS = {"run": "arun", "iterate": "aiterate", "resume": "aresume"}
+_ASYNC = {twin: verb for verb, twin in _TWINS.items()}
+_BEGINS = frozenset({"run", "arun", "iterate", "aiterate"})
+
+
+def _checked_clock(clock: Callable[[], float] | None) -> Callable[[], float]:
+    """The clock, refusing what is no time before it is recorded."""
+    if clock is None:
+        return time.time
+    told = clock
+
+    def now() -> float:
+        at: Any = told()
+        if isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at):
+            msg = f"clock= returned {at!r}: it returns seconds since the epoch"
+            raise UsageError(msg)
+        return at
+
+    return now
+
+
+def _check_options(options: Options | RunOptions, verb: str) -> None:
     """Refuse an option that is unknown or of the wrong type, and an async function where nothing awaits it.
 
     Raises:
         UsageError: the message names the option.
     """
-    unknown = set(options) - set(RunOptions.__annotations__)
+    known = (RunOptions if verb in _BEGINS else Options).__annotations__
+    unknown = set(options) - set(known)
     if unknown:
-        msg = f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__annotations__)}"
+        msg = f"{verb}(): unknown option {min(unknown)!r}; known: {', '.join(known)}"
         raise UsageError(msg)
     for name, given in options.items():
         fits, form = _TAKES.get(name, (None, ""))
         if given is not None and fits is not None and not fits(given):
             msg = f"{name}= takes {form}, not {given!r}"
             raise UsageError(msg)
-        if not is_async and inspect.iscoroutinefunction(given):
-            msg = f"{name}= is an async function, which run() does not await: use arun()"
+        if verb not in _ASYNC and inspect.iscoroutinefunction(given):
+            instead = f"use {_TWINS[verb]}()" if verb in _TWINS else "give a plain function"
+            msg = f"{name}= is an async function, which {verb}() does not await: {instead}"
             raise UsageError(msg)
 
 
@@ -418,14 +454,16 @@ def _sleeper(*, is_async: bool) -> Callable[[float], Any]:
     return asyncio.sleep
 
 
-def _check_client(given: Any, *, is_async: bool) -> None:
+def _check_client(given: Any, verb: str) -> None:
     if given is None:
         return
+    is_async = verb in _ASYNC
     post = getattr(given, "post", None)
     if post is None or inspect.iscoroutinefunction(post) != is_async:
-        kind, other = ("AsyncAnthropic", "arun") if is_async else ("Anthropic", "run")
-        fitting = "" if post is None else f"; {'run' if is_async else 'arun'}() takes this one"
-        msg = f"{other}() needs a client of the kind anthropic.{kind}, not {type(given).__name__}{fitting}"
+        kind = "AsyncAnthropic" if is_async else "Anthropic"
+        twin = {**_TWINS, **_ASYNC}.get(verb)
+        fitting = "" if post is None or twin is None else f"; {twin}() takes this one"
+        msg = f"{verb}() needs a client of the kind anthropic.{kind}, not {type(given).__name__}{fitting}"
         raise UsageError(msg)
 
 
@@ -440,8 +478,12 @@ def _systems(workflow: type[Workflow], deps: Any) -> dict[str, Any]:
     made = {}
     for node in workflow.graph.nodes:
         if isinstance(node.state, Claude) and callable(node.state.system):
-            text = node.state.system(deps)
-            if not isinstance(text, str):
+            try:
+                text = node.state.system(deps)
+            except Exception as error:
+                msg = f"the system= function of '{node.name}' failed: {type(error).__name__}: {error}"
+                raise UsageError(msg) from error
+            if not isinstance(text, str) or unsendable(text) is not None:
                 msg = f"the system= function of '{node.name}' returned {text!r}: it returns text"
                 raise UsageError(msg)
             made[node.name] = text
@@ -493,11 +535,11 @@ def _say_once_that_nothing_limits() -> None:
         log.info("runs have no limits; pass limits=Limits(turns=...) to bound what a run may use")
 
 
-def _reopen(workflow: type[Workflow], run_id: str, options: Options, *, is_async: bool = False) -> Session:
+def _reopen(workflow: type[Workflow], run_id: str, options: Options, verb: str) -> Session:
     if options.get("journal") is None:
-        msg = "resume() needs journal=: the store that holds the run"
+        msg = f"{verb}() needs journal=: the store that holds the run"
         raise UsageError(msg)
-    session = _session(workflow, run_id, options, is_async=is_async)
+    session = _session(workflow, run_id, options, verb)
     records = session.store.read(run_id)
     begun = records[0].data
     if begun["workflow"] != workflow.name:
@@ -517,7 +559,7 @@ def _reopen(workflow: type[Workflow], run_id: str, options: Options, *, is_async
     return session
 
 
-def _take_up(session: Session, answer: Answer | None) -> list[Event]:
+def _take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
     from .drivers._pump import answer_event
 
     conversation = session.conversation
@@ -526,7 +568,7 @@ def _take_up(session: Session, answer: Answer | None) -> list[Event]:
             msg = f"run '{session.run_id}' has ended in '{conversation.run.state}': there is nothing to answer"
             raise RunError(msg)
         return []
-    session.toolbox.check_deps(session.deps)
+    session.toolbox.check_deps(session.deps, verb)
     now = session.clock()
     if answer is None:
         return [Resumed(now), TimePassed(now)]

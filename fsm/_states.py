@@ -7,15 +7,21 @@ The keyword arguments of `.on` are TypedDicts, so that a type checker refuses an
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
     Generic,
     Literal,
+    Never,
+    NoReturn,
     Self,
     TypedDict,
     TypeVar,
@@ -32,7 +38,16 @@ from ._effects import Effect, as_effect
 from ._errors import DeclarationError
 from ._facts import Facts
 from ._guards import Guard, as_guard, pure_function
-from ._params import MessageParams, check_params, output_schema, seconds_of
+from ._params import (
+    MessageParams,
+    check_choice,
+    check_extra,
+    check_json,
+    check_params,
+    check_system,
+    output_schema,
+    seconds_of,
+)
 from ._toolspec import ToolSpec, as_toolspec
 
 L = TypeVar("L", bound=str)
@@ -48,12 +63,14 @@ class Alternative:
 
     def when(self, guard: Guard | Callable[[Facts], bool]) -> Alternative:
         """Take it only when the guard holds (both, where it has one already)."""
-        new = as_guard(guard)
+        with self.target.named():
+            new = as_guard(guard)
         return evolve(self, guard=new if self.guard is None else self.guard & new)
 
     def then(self, *effects: Effect) -> Alternative:
         """Do this when it is taken, in this order."""
-        return evolve(self, effects=(*self.effects, *map(as_effect, effects)))
+        with self.target.named():
+            return evolve(self, effects=(*self.effects, *map(as_effect, effects)))
 
 
 class State:
@@ -63,6 +80,9 @@ class State:
     history: str | None = None
 
     def __init__(self, *, initial: bool = False) -> None:
+        if not isinstance(initial, bool):
+            msg = f"initial= is True or False, not {initial!r}"
+            raise DeclarationError(msg)
         self.name: str | None = None
         self.owner: str | None = None
         self.family: object = None  # the class it was declared in; targets resolve by name along the bases
@@ -85,7 +105,15 @@ class State:
         """This state as a target, with effects."""
         return Alternative(self).then(*effects)
 
-    def _on(self, rows: Mapping[str, Any]) -> Self:
+    def _on(self, rows: Mapping[str, Any], misplaced: Sequence[Any] = ()) -> Self:
+        with self.named():
+            return self._lead_all(rows, misplaced)
+
+    def _lead_all(self, rows: Mapping[str, Any], misplaced: Sequence[Any]) -> Self:
+        if misplaced:
+            event = misplaced[0] if isinstance(misplaced[0], str) and misplaced[0].isidentifier() else "event"
+            msg = f"a {self.kind} state takes its rows by name: write .on({event}=...)"
+            raise DeclarationError(msg)
         if self.sealed:
             msg = (
                 f"'{self.owner}.{self.name}' belongs to a finished workflow and takes no more rows: "
@@ -113,10 +141,23 @@ class State:
         """A copy with these rows instead, for a subclass; the other rows stay."""
         copy = self.bare()
         copy.rows, copy.row_lines = dict(self.rows), dict(self.row_lines)
-        for event, target in rows.items():
-            copy.lead(event, target)
+        with self.named():
+            for event, target in rows.items():
+                copy.lead(event, target)
         copy.where = _declared_at()
         return copy
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let a refused declaration say which state it is of."""
+        try:
+            yield
+        except DeclarationError as error:
+            name = self.name or _variable_of(self)
+            if name is None:
+                raise
+            msg = f"'{name}': {error}"
+            raise DeclarationError(msg) from error.__cause__
 
     def as_later(self) -> Self:
         """The same state, not the first one: a subclass begins elsewhere."""
@@ -235,7 +276,8 @@ class Claude(State):
         params: any other parameter of `messages.create`.
 
     Raises:
-        DeclarationError: an unknown parameter, a tool without docstring, a limit that is not positive.
+        DeclarationError: an unknown parameter or one of the wrong type, what cannot be sent as JSON, a tool without
+            docstring, a limit that is not positive, a `tool_choice` without its tool.
     """
 
     kind = "Claude"
@@ -246,7 +288,7 @@ class Claude(State):
         model: str,
         max_tokens: int,
         system: str | Sequence[Mapping[str, Any]] | Callable[[Any], str] | None = None,
-        tools: Iterable[Any] = (),
+        tools: Iterable[Any] | None = (),
         output: Any = None,
         history: str = "main",
         fresh: bool = False,
@@ -258,24 +300,38 @@ class Claude(State):
     ) -> None:
         super().__init__(initial=initial)
         check_params(params, max_tokens)
+        for name, given in (("model", model), ("history", history), ("continues", continues)):
+            if not (isinstance(given, str) and given) and not (name == "continues" and given is None):
+                msg = f"{name}= is a name, not {given!r}"
+                raise DeclarationError(msg)
+            check_json(given, f"{name}=")
+        check_system(system)
+        if callable(system):
+            _takes_one(system, "system= function", "deps")
+        if not isinstance(prompt, str | None) and not callable(prompt):
+            msg = f"prompt= is text or a function of Facts, not {prompt!r}"
+            raise DeclarationError(msg)
         self.model, self.max_tokens, self.system = model, max_tokens, system
-        self.tools: tuple[ToolSpec, ...] = tuple(as_toolspec(t) for t in tools)
+        self.tools: tuple[ToolSpec, ...] = tuple(as_toolspec(t) for t in _listed_tools(tools))
         self.output = output_schema(output)
         self.history, self.fresh, self.continues, self.prompt = history, fresh, continues, prompt
-        self.params: dict[str, Any] = {**params, **(extra_body or {})}
+        self.params: dict[str, Any] = {**params, **check_extra(extra_body)}
         if callable(prompt):
             pure_function(prompt, "prompt")
         if continues == history:
             msg = f"continues={continues!r} would copy the history onto itself: give the state another history="
             raise DeclarationError(msg)
         names = [t.name for t in self.tools]
+        for server_tool in (t for t in self.tools if not t.is_client):
+            check_json(server_tool.run, f"tool '{server_tool.name}'")
+        check_choice(params.get("tool_choice"), names)
         if doubled := {n for n in names if names.count(n) > 1}:
             msg = f"tool names must be unique (R41): {', '.join(sorted(doubled))}"
             raise DeclarationError(msg)
 
-    def on(self, **rows: Unpack[ClaudeRows]) -> Self:
+    def on(self, *misplaced: Never, **rows: Unpack[ClaudeRows]) -> Self:
         """Where each event leads: a state, an alternative, or a list of alternatives tried in order."""
-        return self._on(rows)
+        return self._on(rows, misplaced)
 
     @property
     def forbids_tools(self) -> bool:
@@ -294,9 +350,9 @@ class Tools(State):
 
     kind = "Tools"
 
-    def on(self, **rows: Unpack[ToolsRows]) -> Self:
+    def on(self, *misplaced: Never, **rows: Unpack[ToolsRows]) -> Self:
         """Where each event leads."""
-        return self._on(rows)
+        return self._on(rows, misplaced)
 
 
 class Approval(State):
@@ -308,9 +364,9 @@ class Approval(State):
         super().__init__(initial=initial)
         self.within = seconds_of(within)
 
-    def on(self, **rows: Unpack[ApprovalRows]) -> Self:
+    def on(self, *misplaced: Never, **rows: Unpack[ApprovalRows]) -> Self:
         """Where each event leads."""
-        return self._on(rows)
+        return self._on(rows, misplaced)
 
 
 class Human(State):
@@ -322,9 +378,9 @@ class Human(State):
         super().__init__(initial=initial)
         self.within = seconds_of(within)
 
-    def on(self, **rows: Unpack[HumanRows]) -> Self:
+    def on(self, *misplaced: Never, **rows: Unpack[HumanRows]) -> Self:
         """Where each event leads."""
-        return self._on(rows)
+        return self._on(rows, misplaced)
 
 
 @frozen
@@ -368,6 +424,8 @@ class Code(State, Generic[L]):
         """`.on("ok", target)` for an outcome, `.on(raised=target)` for an exception."""
         given: dict[str, Any] = dict(rows)
         if outcome is not None:
+            with self.named():
+                _check_outcome(outcome, target)
             given[outcome] = target
         return self._on(given)
 
@@ -388,7 +446,56 @@ class Final(State):
 
     def __init__(self, *, ok: bool = True, initial: bool = False) -> None:
         super().__init__(initial=initial)
+        if not isinstance(ok, bool):
+            msg = f"Final(ok=) is True or False, not {ok!r}"
+            raise DeclarationError(msg)
         self.ok = ok
+
+    if not TYPE_CHECKING:  # a type checker says that there is no `on`
+
+        def on(self, *targets: Any, **rows: Any) -> NoReturn:
+            """Refused: the run is over here.
+
+            Raises:
+                DeclarationError: always.
+            """
+            del targets, rows
+            with self.named():
+                msg = "a Final state has no rows: the run is over there"
+                raise DeclarationError(msg)
+
+
+def _check_outcome(outcome: Any, target: Any) -> None:
+    if not isinstance(outcome, str):
+        msg = f"a Code state is led by outcome: write .on('outcome', target), not .on({outcome!r})"
+        raise DeclarationError(msg)
+    if target is None:
+        msg = f"the outcome {outcome!r} leads nowhere: write .on({outcome!r}, target)"
+        raise DeclarationError(msg)
+
+
+def _listed_tools(tools: Any) -> list[Any]:
+    if tools is None:
+        return []
+    if isinstance(tools, (str, Mapping, ToolSpec)) or not isinstance(tools, Iterable):
+        msg = f"tools= is a list of functions, @tool, SDK tools or server tool dicts, not {tools!r}"
+        raise DeclarationError(msg)
+    return list(tools)
+
+
+def _takes_one(fn: Callable[..., Any], what: str, argument: str) -> None:
+    """Refuse a function that cannot be called with one argument, or must be awaited."""
+    shown = getattr(fn, "__name__", repr(fn))
+    if inspect.iscoroutinefunction(fn):
+        msg = f"the {what} '{shown}' is async: it must answer at once"
+        raise DeclarationError(msg)
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError:
+        msg = f"the {what} '{shown}' must take one argument, the {argument}"
+        raise DeclarationError(msg) from None
+    except ValueError:
+        return  # a function of C that does not tell its parameters
 
 
 def _alternatives(event: str, target: Any) -> tuple[Alternative, ...]:
@@ -420,9 +527,20 @@ def _outcomes(fn: Callable[..., Any]) -> tuple[tuple[str, ...], str | None]:
     return tuple(names), None
 
 
+def _caller() -> FrameType:
+    """The frame outside this package that is being executed."""
+    frame = sys._getframe(1)  # noqa: SLF001 - documented, and the only cheap way to know the caller's line
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("fsm.", "contextlib")):
+        frame = frame.f_back
+    return frame
+
+
+def _variable_of(state: State) -> str | None:
+    """The name that a state has in the class body being executed: Python tells it to the state only at its end."""
+    return next((name for name, value in _caller().f_locals.items() if value is state), None)
+
+
 def _declared_at() -> str:
     """file:line of the statement outside this package that is being executed."""
-    frame = sys._getframe(1)  # noqa: SLF001 - documented, and the only cheap way to know the caller's line
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fsm."):
-        frame = frame.f_back
+    frame = _caller()
     return f"{frame.f_code.co_filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.f_lineno}"

@@ -11,7 +11,7 @@ from ._compile import Plan
 from ._effects import as_blocks
 from ._encoded import plain
 from ._errors import DecisionError, IllegalRequest
-from ._evidence import evidence_of, limit_reached
+from ._evidence import evidence_of, limit_reached, unlawful
 from ._facts import Facts
 from ._fold import RunState, apply
 from ._graph import Edge
@@ -140,6 +140,10 @@ class Step(View):
             self.move("invalid_request_error", evidence_of(error))
             return
         digest = hashlib.sha256(head.digest + sealed.digest).digest()
+        unasked = unlawful(run, sealed, digest.hex(), compact=compact)
+        if unasked is not None:
+            self.move("invalid_request_error", unasked)
+            return
         _, finding = run.detector.requested(digest)
         if finding is not None and "stuck" not in run.free:
             self.move("stuck", finding.evidence())

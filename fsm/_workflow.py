@@ -87,7 +87,7 @@ class WorkflowType(type):
         """The tools of all states, with their schemas.
 
         Raises:
-            DeclarationError: a schema that cannot be made or used.
+            DeclarationError: a schema that cannot be made or used; it names the state or the tool.
         """
         if cls._toolbox is None:
             from ._states import Claude
@@ -96,7 +96,8 @@ class WorkflowType(type):
             asking = {n: s for n, s in cls._states.items() if isinstance(s, Claude)}
             for state in asking.values():
                 if state.output is not None:
-                    state.output.prepare()
+                    with state.named():
+                        state.output.prepare()
             cls._toolbox = Toolbox({n: s.tools for n, s in asking.items()})
         return cls._toolbox
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 from ._actions import OpenCall
 from ._errors import DeclarationError, UsageError
 from ._events import ToolEnd
-from ._params import Schema
+from ._params import Schema, check_json
 from ._toolspec import Context, ToolSpec, docstring, function_spec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +56,7 @@ def tool(fn: Callable[..., Any] | None = None, **given: Any) -> Any:
             `cache_control`, `input_examples`.
 
     Raises:
-        DeclarationError: no docstring, a name the API refuses (R40), a parameter without annotation.
+        DeclarationError: no docstring, a name the API refuses (R40), a parameter without annotation or without a name.
     """
 
     def make(function: Callable[..., Any]) -> ToolSpec:
@@ -74,6 +74,9 @@ def _refuse_bare_parameters(spec: ToolSpec) -> None:
     for name, parameter in inspect.signature(spec.run).parameters.items():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             msg = f"tool '{spec.name}' ({spec.where}) takes *{name}: a schema needs named parameters"
+            raise DeclarationError(msg)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            msg = f"tool '{spec.name}' ({spec.where}): '{name}' is positional-only, inputs come by name: drop the '/'"
             raise DeclarationError(msg)
         if parameter.annotation is parameter.empty:
             msg = f"tool '{spec.name}' ({spec.where}): parameter '{name}' has no annotation, so it has no schema"
@@ -98,6 +101,7 @@ class Runnable:
         else:
             self._prepare_function()
         schema = self.definition.get("input_schema")
+        check_json(self.definition, f"the definition of tool '{spec.name}' ({spec.where})")
         self.schema = Schema(schema) if schema else None
         if self.schema is not None:
             try:
@@ -115,7 +119,10 @@ class Runnable:
         self.is_async = inspect.iscoroutinefunction(spec.run)
 
         def call(given: dict[str, Any], ctx: Context[Any]) -> Any:
-            arguments = parse.call(given)
+            try:
+                arguments = parse.call(given)
+            except ValueError as error:
+                raise Misfit(_reasons(error) or str(error)) from error
             return spec.run(**arguments, **({context: ctx} if context else {}))
 
         self._call = call
@@ -129,13 +136,26 @@ class Runnable:
         return self._call(deepcopy(dict(call.input)), context)
 
 
+class Misfit(Exception):  # noqa: N818 - no fault of the program: the model reads it and calls again
+    """An input that passes the schema and still cannot become the parameters: the function was not entered."""
+
+
+def _reasons(error: BaseException) -> str:
+    """What pydantic found, where the SDK hides it behind "Invalid arguments"; else nothing."""
+    listed = getattr(error.__cause__, "errors", None)
+    if type(error.__cause__).__name__ != "ValidationError" or not callable(listed):
+        return ""
+    found = listed(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(str(p) for p in one['loc'])}: {one['msg']}" for one in found)
+
+
 def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
     definition = spec.run.to_dict()
     return dict(definition)
 
 
 def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
-    """The name of the `Context` parameter, the type of deps that it needs, and the SDK's tool over the other ones (it cannot see `Context`)."""
+    """The name of the `Context` parameter, the type of deps it needs, and the SDK's tool over the other parameters."""
     from anthropic import beta_tool
 
     try:
@@ -183,7 +203,7 @@ def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
     seconds = time.monotonic() - started
     try:
         content = _content(value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - a value's own method, such as `model_dump`, may raise anything
         text = f"The tool '{call.name}' returned something that is not text or JSON: {error}"
         return ToolEnd(call.id, _plain(text), is_error=True, seconds=seconds)
     limit = call.spec.max_result if call.spec else _SHORT
@@ -212,9 +232,32 @@ def _content(value: Any) -> Any:
     if value is None:
         return "(no output)"
     # A copy: what the tool changes afterwards is not in the result.
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_json)
     text.encode()
-    return [b for b in json.loads(text) if _says_something(b)] or "(no output)" if _are_blocks(value) else text
+    if not _are_blocks(value):
+        return text
+    blocks = json.loads(text)
+    for block in blocks:
+        source = block.get("source")
+        if block["type"] in _SOURCED and not (isinstance(source, dict) and isinstance(source.get("type"), str)):
+            msg = f"a block of type '{block['type']}' needs a source, as in the API: {{'type': 'base64', ...}}"
+            raise ValueError(msg)
+    return [b for b in blocks if _says_something(b)] or "(no output)"
+
+
+_SOURCED = frozenset({"image", "document"})
+
+
+def _as_json(value: Any) -> Any:
+    """A pydantic model, a dataclass or an attrs instance as JSON; `json.dumps` goes on with what is in it."""
+    if not isinstance(value, type):
+        if hasattr(value, "model_dump"):
+            return value.model_dump(mode="json")
+        fields = getattr(value, "__dataclass_fields__", None) or [a.name for a in getattr(value, "__attrs_attrs__", ())]
+        if fields:
+            return {name: getattr(value, name) for name in fields}
+    msg = f"a value of type {type(value).__name__} is no JSON"
+    raise TypeError(msg)
 
 
 def _are_blocks(value: Any) -> bool:
@@ -253,6 +296,11 @@ def failed_end(call: OpenCall, error: BaseException, started: float) -> ToolEnd:
     log.debug("tool %s failed", call.name, exc_info=error)
     try:
         why = str(error)
+        if isinstance(error, Misfit):
+            text = f"The input does not fit the parameters of '{call.name}': {why}. Nothing was run; call it again."
+            return ToolEnd(call.id, _plain(text), is_error=True, seconds=seconds)
+        if isinstance(error, ValueError) and (reasons := _reasons(error)):
+            why = f"{why}: {reasons}"
     except Exception:  # noqa: BLE001 - an exception that cannot even say what it is
         why = "its message cannot be read"
     text = f"The tool '{call.name}' failed: {type(error).__name__}: {why}"
@@ -292,7 +340,7 @@ class Toolbox:
         self._runnable = made
         self._names = sorted({spec.name for specs in states.values() for spec in specs})
 
-    def check_deps(self, deps: Any) -> None:
+    def check_deps(self, deps: Any, verb: str = "run") -> None:
         """Refuse a run whose tools would find no deps.
 
         Raises:
@@ -300,7 +348,7 @@ class Toolbox:
         """
         for runnable in self._runnable.values() if deps is None else ():
             if runnable.needs is not None:
-                msg = f"the tool '{runnable.spec.name}' takes Context[{runnable.needs}]: pass deps= to run()"
+                msg = f"the tool '{runnable.spec.name}' takes Context[{runnable.needs}]: pass deps= to {verb}()"
                 raise UsageError(msg)
 
     def of(self, spec: ToolSpec) -> Runnable:

@@ -34,6 +34,7 @@ from fsm import (
     tool,
 )
 from fsm._fold import UNKNOWN_OUTCOME
+from fsm.drivers._pump import Session
 from fsm.testing import Emulator, replies
 from fsm.testing.replies import Reply
 
@@ -552,3 +553,95 @@ def test_hundred_runs_at_once_do_not_mix() -> None:
             return await asyncio.gather(*(arun(Echo, f"w{n}", client=client, deps=f"d{n}") for n in range(100)))
 
     assert [r.text for r in asyncio.run(main())] == [f"w{n}/d{n}" for n in range(100)]
+
+
+# --- calls that are cancelled by somebody else -----------------------------------------------------------------------
+
+
+@tool
+async def give_up(number: str) -> str:
+    """Cancel the task that runs it."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+    return number
+
+
+@tool
+async def spread(number: str) -> str:
+    """Cancel the calls beside it."""
+    await asyncio.sleep(0.01)
+    for task in asyncio.all_tasks():
+        if "_Calls._run" in repr(task.get_coro()) and task is not asyncio.current_task():
+            task.cancel()
+    return number
+
+
+@tool
+async def linger(number: str) -> str:
+    """Take long."""
+    await asyncio.sleep(30)
+    return number
+
+
+def _two(first: str, second: str) -> list[Any]:
+    return [replies.tool_uses((first, {"number": "1"}), (second, {"number": "2"})), replies.text("Done.")]
+
+
+@pytest.mark.parametrize(
+    ("names", "failed"),
+    [
+        (("give_up", "plain"), [True, False]),
+        (("give_up", "give_up"), [True, True]),
+        (("spread", "linger"), [False, True]),
+    ],
+)
+def test_a_call_whose_task_is_cancelled_is_answered(names: tuple[str, str], failed: list[bool]) -> None:
+    @tool
+    async def plain(number: str) -> str:
+        """Look."""
+        return number
+
+    async def main() -> Any:
+        workflow = loop_of(give_up, spread, linger, plain)
+        async with asyncio.timeout(10):
+            return await arun(workflow, "Hi.", client=Emulator(_two(*names)).async_client())
+
+    result = asyncio.run(main())
+    answers = result.messages[2]["content"]
+    assert result.state == "answered"
+    assert [bool(a.get("is_error")) for a in answers] == failed
+    assert all("CancelledError" in a["content"] for a in answers if a.get("is_error"))
+
+
+def test_a_call_cancelled_together_with_its_run_is_of_unknown_outcome() -> None:
+    store = MemoryStore()
+    begun = asyncio.Event()
+
+    @tool
+    async def hold(number: str) -> str:
+        """Hold on."""
+        begun.set()
+        await asyncio.sleep(30)
+        return number
+
+    async def main() -> None:
+        client = Emulator(_two("hold", "hold")).async_client()
+        driving = asyncio.ensure_future(arun(loop_of(hold), "Hi.", client=client, journal=store, run_id="r"))
+        await begun.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await driving
+
+    asyncio.run(main())
+    assert [r.kind for r in store.read("r")][-1] == "park"
+    assert "tool.end" not in [r.kind for r in store.read("r")]
+
+
+def test_a_drive_never_goes_round_without_an_end() -> None:
+    session = Session.__new__(Session)
+    session.run_id = "r"
+    with pytest.raises(AssertionError, match="calls that nobody runs"):
+        session.ended(())

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from _driving import MODEL, Clock, Loop, Plain, both, events_of, go_on, loop_of
+from pydantic import BaseModel
 
 from fsm import (
     Claude,
+    Code,
     DeclarationError,
     Final,
     IllegalRequest,
     Limits,
     MemoryStore,
+    Outcome,
     Tools,
     UsageError,
     Workflow,
     WorkflowError,
     aiterate,
+    cancel,
     iterate,
+    resume,
     run,
     tool,
 )
+from fsm._params import Schema
 from fsm.testing import Emulator, replies
 from fsm.testing.replies import Reply
+from fsm.tools import Toolbox
 
 WAYS = [
     pytest.param((a, s), id=f"{'arun' if a else 'run'}{' streamed' * s}") for a in (False, True) for s in (False, True)
@@ -444,3 +453,291 @@ def test_a_broken_workflow_can_be_drawn_and_not_run() -> None:
     assert "asking" in Broken.diagram("mermaid")
     with pytest.raises(WorkflowError, match="'Broken' is refused"):
         run(Broken, "Hi.")
+
+
+# --- parameters that cannot be sent ----------------------------------------------------------------------------------
+
+
+NAN = float("nan")
+HALF = "\ud800"
+
+
+@tool
+def fine() -> str:
+    """Do nothing."""
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"system": HALF}, "system= cannot be sent as JSON.*half a character"),
+        ({"system": 3}, "system= is text, a list of text blocks or a function of deps"),
+        ({"system": [{"type": "text", "text": "a", "x": NAN}]}, "system= cannot be sent as JSON"),
+        ({"system": [{"type": "text", "text": b"a"}]}, "system= cannot be sent as JSON"),
+        ({"system": lambda: "x"}, "system= function '<lambda>' must take one argument"),
+        ({"metadata": {"user_id": HALF}}, "metadata= cannot be sent as JSON"),
+        ({"container": object()}, "container= cannot be sent as JSON"),
+        ({"thinking": "x"}, "thinking= is a dict"),
+        ({"stop_sequences": "abc"}, "stop_sequences= is a list of texts"),
+        ({"stop_sequences": [3]}, "stop_sequences= is a list of texts"),
+        ({"tool_choice": {"type": "any"}}, "needs tools="),
+        ({"tools": [fine], "tool_choice": {"type": "tool", "name": "nope"}}, "'nope'; the tools are: fine"),
+        ({"extra_body": 3}, "extra_body= is a dict"),
+        ({"extra_body": {"x": object()}}, "extra_body= cannot be sent as JSON"),
+        ({"extra_body": {"max_tokens": 3}}, "'max_tokens'.*reserved: write max_tokens="),
+        ({"extra_body": {"model": "x"}}, "'model'.*reserved: write model="),
+        ({"extra_body": {"messages": []}}, "'messages'.*reserved"),
+        ({"extra_body": {"stream": True}}, "'stream'.*reserved: pass stream=True"),
+        ({"extra_body": {"thinking": "x"}}, "'thinking'.*reserved: write thinking="),
+        ({"tools": 3}, "tools= is a list"),
+        ({"tools": "abc"}, "tools= is a list"),
+        ({"tools": [{"type": "x", "name": "y", "z": NAN}]}, "tool 'y' cannot be sent as JSON"),
+        ({"history": 3}, "history= is a name"),
+        ({"initial": "x"}, "initial= is True or False"),
+        ({"model": None}, "model= is a name"),
+        ({"model": HALF}, "model= cannot be sent as JSON"),
+        ({"prompt": 3}, "prompt= is text or a function"),
+    ],
+    ids=lambda value: ascii(value)[:60] if isinstance(value, dict) else "",
+)
+def test_a_parameter_that_cannot_be_is_refused_when_it_is_declared(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(DeclarationError, match=words):
+        Claude(**{"model": MODEL, "max_tokens": 100, **given})
+
+
+def test_an_async_system_function_is_refused() -> None:
+    async def system(deps: Any) -> str:
+        return str(deps)
+
+    with pytest.raises(DeclarationError, match="'system' is async"):
+        Claude(model=MODEL, max_tokens=100, system=system)  # type: ignore[arg-type] # the point
+
+
+def test_no_tools_may_be_written_as_none() -> None:
+    assert Claude(model=MODEL, max_tokens=100, tools=None).tools == ()
+
+
+def test_a_system_function_that_raises_names_its_state_and_its_cause() -> None:
+    with pytest.raises(UsageError, match=r"system= function of 'asking' failed: ZeroDivisionError") as caught:
+        run(_with_system(lambda deps: str(1 / 0)), "Hi.", client=Emulator([]).client())
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_system_function_that_gives_half_a_character() -> None:
+    with pytest.raises(UsageError, match=r"system= function of 'asking' returned"):
+        run(_with_system(lambda deps: HALF), "Hi.", client=Emulator([]).client())
+
+
+def _with_system(system: Callable[[Any], str]) -> type[Workflow]:
+    class Told(Workflow):
+        asking = Claude(model=MODEL, max_tokens=100, system=system)
+        answered = Final()
+        asking.on(end_turn=answered)
+
+    return Told
+
+
+@pytest.mark.parametrize("name", [HALF, "a\0b", "", 3])
+def test_a_name_that_cannot_be_written(name: Any) -> None:
+    states = {"asking": Claude(model=MODEL, max_tokens=100), "answered": Final()}
+    rows = [["end_turn", "asking", "answered"]]
+    with pytest.raises(DeclarationError, match="names that can be written"):
+        Workflow.from_transitions(name=name, states=states, transitions=rows)
+    with pytest.raises(DeclarationError, match="'W': states= takes names"):
+        Workflow.from_transitions(name="W", states={**states, name: Final()}, transitions=rows)
+
+
+@pytest.mark.parametrize("told", [None, "now", NAN, float("inf"), True])
+def test_a_clock_that_does_not_tell_the_time(told: Any) -> None:
+    with pytest.raises(UsageError, match=r"clock= returned .*: it returns seconds since the epoch"):
+        run(Plain, "Hi.", clock=lambda: told, client=Emulator([replies.text("x")]).client())
+
+
+async def _nothing(*given: Any) -> None:
+    del given
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [(run, r"run\(\).*use arun\(\)"), (resume, r"resume\(\).*use aresume\(\)"), (cancel, r"cancel\(\) does not await")],
+)
+def test_a_refused_option_names_the_function_that_was_called(verb: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        verb(Plain, "r", journal=MemoryStore(), on_move=_nothing)
+    with pytest.raises(UsageError, match=rf"{verb.__name__}\(\): unknown option 'zzz'"):
+        verb(Plain, "r", journal=MemoryStore(), zzz=1)
+    with pytest.raises(UsageError, match=rf"{verb.__name__}\(\) needs a client"):
+        verb(Plain, "r", journal=MemoryStore(), client=Emulator([]).async_client())
+
+
+# --- texts of the model that no validator takes ----------------------------------------------------------------------
+
+
+class Shaped(Workflow):
+    """Asks for an object."""
+
+    asking = Claude(model=MODEL, max_tokens=100, output={"type": "object"})
+    answered = Final()
+    asking.on(end_turn=answered)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"\\ud800"', '{"a":"\\ud800"}', '{"a":1e999}', '{"a":' + "[" * 3000 + "]" * 3000 + "}", "[" * 700 + "]" * 700],
+    ids=["half a character", "half in an object", "infinite", "3000 levels", "700 levels"],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_output_that_cannot_be_recorded_is_invalid(text: str, *, is_async: bool) -> None:
+    result, _ = both(Shaped, "Hi.", [replies.text(text)], is_async=is_async)
+    assert (result.state, result.verdict.reason, result.output) == ("failed", "invalid_output", None)
+
+
+@pytest.mark.parametrize("value", [HALF, {"a": [HALF]}, NAN, {"a": {"b": float("inf")}}], ids=ascii)
+@pytest.mark.parametrize("schema", [{"type": "integer"}, {}, {"type": "object"}], ids=str)
+def test_a_schema_says_what_is_wrong_with_any_value(schema: dict[str, Any], value: Any) -> None:
+    assert isinstance(Schema(schema).problem(value), str)
+
+
+def test_a_recursive_schema_takes_no_value_without_bottom() -> None:
+    schema = Schema({"$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}, "$ref": "#/$defs/n"})
+    shallow: list[Any] = [[[]]]
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert schema.problem(shallow) is None
+    assert "levels deep" in str(schema.problem(deep))
+
+
+def test_half_a_character_in_an_input_is_said_to_the_model() -> None:
+    @tool
+    def count(number: int) -> str:
+        """Count."""
+        raise AssertionError(number)
+
+    assert "half a character" in str(Toolbox({"asking": (count,)}).of(count).problem({"number": HALF}))
+
+
+# --- schemas of structured outputs -----------------------------------------------------------------------------------
+
+
+class Stamped(BaseModel):
+    at: dt.datetime
+    tags: dict[str, int]
+
+
+class Other(BaseModel):
+    type: str
+
+
+def _output(output: Any) -> type[Workflow]:
+    class Put(Workflow):
+        asking = Claude(model=MODEL, max_tokens=100, output=output)
+        answered = Final()
+        asking.on(end_turn=answered)
+
+    return Put
+
+
+@pytest.mark.parametrize(
+    ("output", "text", "reason"),
+    [
+        (Stamped, '{"at":"2020-01-01T00:00:00Z","tags":{"k":1}}', "end_turn"),
+        (Stamped, '{"at":"garbage","tags":{}}', "invalid_output"),
+        (Stamped, '{"at":"2020-01-01T00:00:00Z","tags":{},"more":1}', "invalid_output"),
+        (Stamped | Other, '{"type":"x"}', "end_turn"),
+        (Stamped | Other, '{"type":3}', "invalid_output"),
+    ],
+)
+def test_an_output_is_checked_as_pydantic_means_it(output: Any, text: str, reason: str) -> None:
+    result, _ = both(_output(output), "Hi.", [replies.text(text)], is_async=False)
+    assert result.verdict.reason == reason
+
+
+def test_only_objects_with_properties_are_closed() -> None:
+    class Open(BaseModel):
+        model_config = {"extra": "allow"}
+        default: dict[str, Any] = {"type": "object", "properties": {}}
+
+    made = Schema(Open).json
+    assert made["additionalProperties"] is True
+    assert made["properties"]["default"]["default"] == {"type": "object", "properties": {}}
+    assert Schema(Other).json["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("schema", [{"type": "nosuch"}, {"$ref": "#/$defs/none"}, {"enum": [NAN]}, Thing])
+def test_an_impossible_output_is_found_before_anything_is_sent(schema: Any) -> None:
+    emulator = Emulator([])
+    with pytest.raises(DeclarationError, match=r"'asking': .*cannot be used|'asking'"):
+        run(_output(schema), "Hi.", client=emulator.client())
+    assert not emulator.requests
+
+
+def test_a_schema_fetches_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        with pytest.raises(DeclarationError, match=f"127.0.0.1:{port}"):
+            run(_output({"$ref": f"http://127.0.0.1:{port}/x"}), "Hi.", client=Emulator([]).client())
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _decide(facts: Any) -> Literal["x"]:
+    del facts
+    return "x"
+
+
+ROWS: list[tuple[str, Callable[[Any, Any, Any], Any], str]] = [
+    ("outcome without target", lambda c, k, d: k.on("x"), r"'k': the outcome 'x' leads nowhere"),
+    ("target without outcome", lambda c, k, d: k.on(d), r"'k': a Code state is led by outcome"),
+    ("event by place", lambda c, k, d: c.on("end_turn", d), r"'c': a Claude state takes its rows by name.*end_turn="),
+    ("rows of a final state", lambda c, k, d: d.on(end_turn=c), r"'d': a Final state has no rows"),
+    ("unknown event", lambda c, k, d: c.on(end_turns=d), r"'c': .*did you mean end_turn"),
+    ("no target", lambda c, k, d: c.on(end_turn=3), r"'c': end_turn= leads to"),
+    ("bare guard", lambda c, k, d: d.when(3), r"'d': "),
+    ("bare effect", lambda c, k, d: d.then(3), r"'d': "),
+    ("bare guard of an alternative", lambda c, k, d: d.then().when(3), r"'d': "),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
+def test_a_refused_row_says_what_to_write_and_of_which_state(wrong: Callable[..., Any], words: str) -> None:
+    with pytest.raises(DeclarationError, match=words):
+
+        class Wrong(Workflow):
+            c = Claude(model=MODEL, max_tokens=100)
+            k = Code(_decide)
+            d = Final()
+            wrong(c, k, d)
+
+
+def test_a_model_as_the_value_of_an_outcome_is_told_to_be_dumped() -> None:
+    def decide(facts: Any) -> Outcome[Literal["x"]]:
+        del facts
+        return Outcome("x", Other(type="a"))
+
+    class Coded(Workflow):
+        deciding = Code(decide)
+        done = Final()
+        deciding.on("x", done)
+
+    result, _ = both(Coded, "Hi.", [], is_async=False)
+    assert "model_dump" in json.dumps(dict(result.verdict.evidence))
+
+
+def test_an_exception_of_a_function_that_cannot_be_recorded_is_still_raised() -> None:
+    def decide(facts: Any) -> Literal["x"]:
+        del facts
+        raise ValueError(HALF)
+
+    class Coded(Workflow):
+        deciding = Code(decide)
+        done = Final()
+        deciding.on("x", done)
+
+    result, _ = both(Coded, "Hi.", [], is_async=False)
+    assert result.verdict.reason == "raised"

@@ -15,7 +15,7 @@ from fsm._errors import WorkflowError
 from fsm._exits import EXIT_STATES, exits
 from fsm._facts import Facts
 from fsm._graph import Graph, build_graph
-from fsm._guards import attempts_left, calls, guard, output, rounds_left
+from fsm._guards import attempts_left, calls, guard, output, room_to_grow, rounds_left, said_is, value_is
 from fsm._states import Approval, Claude, Code, Final, Human, Outcome, State, Tools
 from fsm._toolspec import function_spec
 from fsm._workflow import Workflow
@@ -920,3 +920,110 @@ def test_a_target_of_another_workflow_is_refused_and_an_inherited_one_is_not() -
 def test_the_names_that_a_workflow_uses_itself_are_known() -> None:
     own = {name for kind in (Workflow, type(Workflow)) for name in vars(kind) if not name.startswith("__")}
     assert own - {"_abc_impl"} <= RESERVED
+
+
+# --- guards that count nothing, effects that act on nothing ---------------------------------------------------------
+
+
+def turning(facts: Facts) -> Literal["again", "other", "ok"]:
+    """Outcomes that lead back."""
+    raise AssertionError(facts)
+
+
+def coded(again: Any, other: Any = None) -> States:
+    asking, checking, done = claude(), Code(turning), Final()
+    asking.on(end_turn=checking)
+    checking.on("again", [checking.when(again), exits.over_limit]).on("ok", done)
+    checking.on("other", done if other is None else [checking.when(other), exits.failed])
+    return {"asking": asking, "checking": checking, "done": done}
+
+
+def ids(states: States) -> list[str]:
+    return [f.id for f in findings(states)]
+
+
+def test_attempts_bound_code_unless_another_event_begins_the_count_anew() -> None:
+    assert ids(coded(attempts_left(3))) == []
+    assert ids(coded(attempts_left(3), attempts_left(3))) == ["W5"]
+    assert ids(coded(attempts_left(3), rounds_left(3))) == []
+    assert ids(coded(attempts_left(3) | good)) == ["W5"]
+    assert ids(coded(attempts_left(3) & good)) == []
+
+
+def test_room_to_grow_is_refused_where_no_request_grows() -> None:
+    (found,) = findings(coded(room_to_grow))
+    assert (found.id, found.state, found.event) == ("W5", "checking", "again")
+    assert "room_to_grow, which bounds nothing there" in found.problem
+
+
+@pytest.mark.parametrize("guard_", [attempts_left(3), good & attempts_left(3), ~attempts_left(3), room_to_grow])
+def test_what_a_success_sets_back_is_no_bound_of_it(guard_: Any) -> None:
+    asking, answered = claude(), Final()
+    asking.on(end_turn=[asking.when(guard_).then(say("More.")), answered])
+    (found,) = findings({"asking": asking, "answered": answered})
+    assert (found.id, found.event) == ("W5", "end_turn")
+    assert "rounds_left(n)" in found.remedy
+
+
+@pytest.mark.parametrize("acting", [back_off, park, grow, compact, cheaper, say("Go.")], ids=str)
+@pytest.mark.parametrize("target", [Final, Human, Tools, Approval], ids=lambda t: t.__name__)
+def test_what_acts_on_requests_is_refused_towards_what_sends_none(acting: Any, target: Any) -> None:
+    asking, other, done = claude(tools=[PAY]), target(), Final()
+    calling = Tools() if target is not Tools else other
+    asking.on(tool_use=other.then(acting) if target in {Tools, Approval} else calling, end_turn=done)
+    if target in {Final, Human}:
+        asking.rows["end_turn"] = (other.then(acting),)
+    approving = other if target is Approval else Approval()
+    calling.on(tool_results=asking, approval_needed=approving)
+    approving.on(approved=calling, denied=asking)
+    if target is Human:
+        other.on(said=asking)
+    states = {"asking": asking, "other": other, "calling": calling, "approving": approving, "done": done}
+    unique = {name: s for name, s in states.items() if name == "other" or s is not other}
+    found = [f for f in findings(unique) if f.id == "W12"]
+    assert len(found) == 1
+    assert str(acting) in found[0].problem or acting.says
+
+
+def test_grow_is_refused_on_the_way_to_another_state() -> None:
+    asking, writing, done = claude(), claude(), Final()
+    asking.on(end_turn=done, max_tokens=[writing.when(rounds_left(1)).then(grow), exits.truncated])
+    writing.on(end_turn=done)
+    (found,) = findings({"asking": asking, "writing": writing, "done": done})
+    assert (found.id, found.event) == ("W12", "max_tokens")
+    assert "another one" in found.problem
+
+
+def test_discard_is_refused_where_no_reply_comes() -> None:
+    asking, done = claude(), Final()
+    asking.on(end_turn=done.then(discard), overloaded_error=[asking.when(rounds_left(1)).then(discard), exits.failed])
+    (found,) = findings({"asking": asking, "done": done})
+    assert (found.id, found.event) == ("W12", "overloaded_error")
+
+
+@pytest.mark.parametrize("never", [calls("lookup"), value_is("nope", 1), said_is("/quit"), output("a", 1)], ids=str)
+def test_a_guard_that_can_never_hold_is_a_warning(never: Any) -> None:
+    asking, calling, done = claude(tools=[look_up]), Tools(), Final()
+    asking.on(tool_use=[exits.failed.when(never), calling], end_turn=done)
+    calling.on(tool_results=asking)
+    (found,) = findings({"asking": asking, "calling": calling, "done": done})
+    assert (found.id, found.severity, found.event) == ("W2", "warning", "tool_use")
+    assert str(never) in found.problem
+
+
+@pytest.mark.parametrize(
+    "may", [calls("look_up"), calls("invented"), ~calls("lookup"), value_is("noted", "x") | good], ids=str
+)
+def test_a_guard_that_may_hold_is_no_warning(may: Any) -> None:
+    asking, calling, done = claude(tools=[look_up]), Tools(), Final()
+    asking.on(tool_use=[exits.failed.when(may), calling], end_turn=done)
+    calling.on(tool_results=asking)
+    assert findings({"asking": asking, "calling": calling, "done": done}) == ()
+
+
+def test_missing_rows_of_one_state_are_one_finding() -> None:
+    states = wf("asking end_turn -> answered", asking=claude(), answered=Final())
+    (found,) = findings(states, strict=True)
+    assert (found.id, found.state) == ("W1", "asking")
+    assert "max_tokens, pause_turn, refusal" in found.problem
+    assert "max_tokens=..., pause_turn=..., refusal=..." in found.remedy

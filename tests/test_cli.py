@@ -148,7 +148,7 @@ TWO = GOOD + "\n    class Second(Answer):\n        pass\n\n    class Other:\n   
         ("needs.py", "needs.py:1: importing it failed with ModuleNotFoundError: No module named 'not_there_at_all'. "),
         ("exits.py", "exits.py:2: importing it failed with SystemExit: 3. Put what it runs below `if __name__"),
         ("raises.py", "raises.py:3: importing it failed with ValueError: red text (--debug shows the traceback)"),
-        ("typo.py", "typo.py:4: a Claude state has no event 'tool_used': did you mean tool_use?"),
+        ("typo.py", "a Claude state has no event 'tool_used': did you mean tool_use?"),
         ("part.py", "part.py:1: importing it failed with ImportError: attempted relative import with no known parent"),
     ],
 )
@@ -190,7 +190,7 @@ def test_the_traceback_comes_with_debug_only(write, said):
     ("arguments", "expected"),
     [
         (["chek"], "No such command 'chek'. Did you mean 'check'? See: fsm --help"),
-        (["check", "--foo"], "No such option: --foo. See: fsm check --help"),
+        (["check", "--foo"], "No such option: --foo"),
         (["run"], "Missing argument 'TARGET'. See: fsm run --help"),
         (["check"], "nothing to check: name a workflow"),
         (["diagram"], "nothing to draw: name a workflow"),
@@ -330,9 +330,10 @@ def test_diagram_prints_mermaid_and_writes_what_the_file_name_says(root, said, t
     code, out, _ = said("diagram", support(root))
     assert code == 0
     assert "flowchart" in out
-    code, out, _ = said("diagram", support(root), "-o", "deep/er/x.svg")
-    assert (code, out) == (0, "Support: deep/er/x.svg\n")
-    assert "</svg>" in (tmp_path / "deep/er/x.svg").read_text("utf-8")
+    (tmp_path / "deep").mkdir()
+    code, out, _ = said("diagram", support(root), "-o", "deep/x.svg")
+    assert (code, out) == (0, "Support: deep/x.svg\n")
+    assert "</svg>" in (tmp_path / "deep/x.svg").read_text("utf-8")
     assert said("diagram", support(root), "--format", "table")[1].startswith("| state")
     assert "digraph" in said("diagram", support(root), "-o", "x", "--format", "dot")[1] + Path("x").read_text("utf-8")
 
@@ -591,6 +592,19 @@ class Terminal:
     def type(self, words: str) -> None:
         os.write(self.fd, words.encode())
 
+    def interrupt(self) -> None:
+        """Ctrl-C, until it is heard.
+
+        A signal that comes when the prompt is printed but `input` does not wait yet only sets a flag in CPython, and
+        the read goes on to wait for a line. A person who sees nothing happen presses the keys again.
+        """
+        for _ in range(10):
+            self.type("\x03")
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                if not self._read(0.2) or "interrupted" in self.raw:
+                    return
+
     def end(self) -> int:
         end = time.monotonic() + 30
         while self._read(0.2):
@@ -667,7 +681,7 @@ def test_ctrl_c_parks_the_run_and_exits_with_130(root, terminal, api):
     api(replies.tool_use("refund", {"number": "7", "euros": 249.0}))
     shell = terminal("run", support(root), "refund order 7")
     shell.read_until("Enter alone leaves it for later: ")
-    shell.type("\x03")
+    shell.interrupt()
     assert shell.end() == 130
     assert "interrupted" in shell.raw
     assert "Traceback" not in shell.raw
@@ -697,6 +711,65 @@ def test_a_closed_pipe_is_no_error(root):
     )
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
+
+
+def test_a_reader_that_has_gone_is_what_a_shell_calls_it(root):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fsm.cli", "check", support(root)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert err == b""
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_one_clear_line(encoding, tmp_path, said):
+    (tmp_path / "odd.py").write_bytes("name = 'Zoë'\n".encode(encoding))
+    code, _, err = said("check", str(tmp_path / "odd.py"))
+    assert code == 2
+    assert "this is no Python" in err
+    assert "None" not in err
+    assert "UTF-8" in err or "utf-8" in err
+
+
+def test_audit_of_a_file_without_a_line_that_can_be_read_is_no_success(tmp_path, said):
+    (tmp_path / "ls").write_bytes(bytes(range(256)) * 10)
+    code, out, err = said("audit", str(tmp_path / "ls"))
+    assert code == 2
+    assert "Not readable:" in out
+    assert "no line could be read" in err
+
+
+def test_a_mistyped_folder_is_not_made(root, said, tmp_path):
+    for arguments in (
+        ("diagram", support(root), "-o", str(tmp_path / "no" / "a.mmd")),
+        ("check", support(root), "--draw", str(tmp_path / "no" / "a.mmd")),
+    ):
+        code, _, err = said(*arguments)
+        assert code == 2
+        assert f"there is no folder {tmp_path / 'no'}" in err
+    assert not (tmp_path / "no").exists()
+
+
+def test_emulate_refuses_deps_that_are_not_there(root, said):
+    code, _, err = said("run", support(root), "--emulate", "--deps", "Nope")
+    assert code == 2
+    assert "has no 'Nope'" in err
+    assert said("run", support(root), "--emulate", "--deps", "Shop")[0] == 0
+
+
+def test_check_own_leaves_the_standard_rows_out(root, said):
+    _, out, _ = said("check", support(root), "--own")
+    assert "approval_needed" in out
+    assert "standard rows" not in out
+    assert "overloaded_error" not in out
 
 
 # ── emulator and audit ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,7 +30,7 @@ def shown(tmp_path_factory, root) -> tuple[str, Path]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # on a machine that does much else, importing the SDK alone can take a minute
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -75,6 +75,7 @@ def test_the_forgetful_loop_is_told_before_the_request_leaves_and_the_api_agrees
     assert 'find_order(number="7")' in part
     assert "client = watch(client)" in part
     assert "died of BadRequestError" in part
+    assert part.count("Each `tool_use` block must have a corresponding") == 1, "the sentence is not said twice"
     assert "for block in reply.content:" in part, "the code of the loop is shown"
 
 
@@ -97,6 +98,22 @@ def test_at_the_end_it_says_what_came_of_it_and_where_the_pictures_are(shown):
     assert [name.split(".")[0] for name in pictures] == ["support", "forgets_the_result", "never_gives_up"]
     assert sorted(path.name for path in (folder / "fsm-demo").iterdir()) == sorted(pictures)
     assert "answered" in (folder / "fsm-demo" / pictures[0]).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        (".venv/bin/fsm", ".venv/bin/fsm check "),
+        ("fsm", "fsm check "),
+        ("somewhere/fsm/cli/__main__.py", "-m fsm.cli check "),
+    ],
+)
+def test_the_hints_name_the_command_as_it_was_called(called, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [called, "demo"])
+    assert main(["demo"]) == 0
+    hint = next(line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("look at"))
+    assert re.match(rf"(python[\d.]* )?{re.escape(expected)}", hint.split("look at")[1].strip()), hint
 
 
 def test_a_pipe_gets_plain_lines(shown):

@@ -242,6 +242,27 @@ def test_labels_do_not_lie_on_boxes():
         assert not any(left < x < right and top < y < bottom for left, top, right, bottom in boxes), words(canvas)
 
 
+def test_a_label_has_a_light_ground_and_no_outline():
+    root = parsed(support(), detail="simple")
+    canvas = list(next(g for g in root.findall(f"{SVG}g") if g.get("transform")))
+    labels = [(canvas[n - 1], each) for n, each in enumerate(canvas) if each.tag == f"{SVG}text"]
+    assert labels
+    for ground, label in labels:
+        assert (ground.tag, ground.get("fill")) == (f"{SVG}rect", "#ffffff")
+        left, top = float(ground.get("x")), float(ground.get("y"))
+        assert left < float(label.get("x")) < left + float(ground.get("width"))
+        assert top < float(label.get("y")) < top + float(ground.get("height"))
+        assert label.get("stroke") is None
+
+
+def test_the_legend_shows_the_hexagon_of_the_picture():
+    root = parsed(support())
+    shapes = [each for each in part(root, "legend").iter(f"{SVG}polygon") if each.get("stroke") == "#8f6b00"]
+    assert len(shapes) == 1
+    corners = {tuple(point.split(",")) for point in shapes[0].get("points").split()}
+    assert len(corners) == 6, "a hexagon without flat sides is a rhombus"
+
+
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 RUN = (
@@ -366,15 +387,13 @@ ALLOWED = {
     "svg": {"width", "height", "viewBox", "role", "font-family"},
     "title": set(),
     "g": {"id", "transform"},
-    "rect": {"x", "y", "width", "height", "rx", "fill", "stroke", "stroke-width", "stroke-dasharray"},
+    "rect": {"x", "y", "width", "height", "rx", "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray"},
     "polygon": {"points", "fill", "stroke", "stroke-width", "stroke-linejoin"},
     "polyline": {"points", "fill", "stroke", "stroke-width"},
     "circle": {"cx", "cy", "r", "fill"},
     "path": {"d", "fill", "stroke", "stroke-width", "stroke-dasharray"},
-    "text": {
-        *("x", "y", "font-size", "font-weight", "fill", "text-anchor", "letter-spacing"),
-        *("paint-order", "stroke", "stroke-width"),
-    },
+    # No outline: without `paint-order`, which converters do not know, it would cover the letters.
+    "text": {"x", "y", "font-size", "font-weight", "fill", "text-anchor", "letter-spacing"},
     "tspan": {"fill", "font-weight"},
 }
 

@@ -102,7 +102,7 @@ def test_a_function_sees_the_request():
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [(lambda body: body["nothing"], "raised KeyError: 'nothing'"), (lambda body: "text", "returned str")],
+    [(lambda body: body["nothing"], "raised KeyError: 'nothing'"), (lambda body: 5, "returned int")],
 )
 def test_a_function_that_fails_is_named_and_done_fails(function, words):
     emulator = Emulator(function)
@@ -115,13 +115,23 @@ def test_a_function_that_fails_is_named_and_done_fails(function, words):
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
-        (lambda: Emulator([replies.text("a"), "b"]), TypeError, "reply 2 of the script is a str"),
+        (lambda: Emulator([replies.text("a"), 5]), TypeError, "reply 2 of the script is a int"),
+        (lambda: Emulator("Hello."), TypeError, "put it in a list"),
         (lambda: Emulator([], chunk=0), ValueError, "use 1 or more"),
     ],
 )
 def test_a_wrong_script_is_refused_at_once(build, error, words):
     with pytest.raises(error, match=words):
         build()
+
+
+def test_a_plain_string_is_a_text():
+    in_order = Emulator(["one", replies.text("two")])
+    client = in_order.client()
+    assert [client.messages.create(**request()).content[0].text for _ in range(2)] == ["one", "two"]
+    in_order.done()
+    function = Emulator(lambda body: str(len(body["messages"])))
+    assert function.client().messages.create(**request()).content[0].text == "1"
 
 
 def test_ids_are_fresh_and_the_same_for_the_same_seed():
@@ -303,6 +313,17 @@ def test_requests_are_kept_without_secrets():
     assert kept[0].headers["authorization"] == kept[1].headers["x-api-key"] == "[redacted]"
     assert kept[0].headers["anthropic-version"] == "2026-10-21"
     assert KEY not in repr(kept)
+
+
+@pytest.mark.parametrize("name", ["api-key", "x-goog-api-key", "anthropic-auth", "x-my-secret", "set-cookie", "cookie"])
+def test_a_header_that_may_hold_a_secret_is_not_kept_whatever_its_name(name):
+    emulator = Emulator(["a"])
+    emulator.client(default_headers={name: KEY}).messages.create(**request())
+    kept = emulator.requests[0].headers
+    assert kept[name] == "[redacted]"
+    assert kept["content-type"] == "application/json"
+    assert kept["x-stainless-lang"] == "python"
+    assert KEY not in str(kept)
 
 
 # ── the SDK, unchanged ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -169,6 +170,58 @@ def test_hostile_framing(lines, status):
             received += piece
     assert received.startswith(f"HTTP/1.1 {status} ".encode())
     assert b'"type":"error"' in received
+
+
+@pytest.mark.parametrize(
+    ("digits", "status"), [("9" * 5000, 413), ("9" * 20, 413), ("0" * 5000, 400)], ids=["5000 digits", "20", "zeros"]
+)
+def test_an_endless_length_is_answered_at_once(digits, status, capfd, caplog):
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1:{{port}}\r\nContent-Length: {digits}\r\n"
+    head += "x-api-key: k\r\nanthropic-version: 2026-10-21\r\nContent-Type: application/json\r\n\r\n"
+    with serve(Emulator([])) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(head.format(port=server.port).encode())  # nothing more is sent, and it stays open
+        received = connection.recv(65536)
+    assert received.startswith(f"HTTP/1.1 {status} ".encode())
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("complete garbage", 400),
+        ("\x16\x03\x01", 400),
+        ("GET", 400),
+        ("PUT /v1/messages HTTP/1.1", 405),
+        ("OPTIONS /v1/messages HTTP/1.1", 405),
+        ("DELETE /v1/nothing HTTP/1.1", 404),
+        ("BREW /v1/messages HTTP/1.1", 405),
+        ("GET /v1/messages HTTP/9.9", 505),
+        ("GET /" + "a" * 70_000 + " HTTP/1.1", 414),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_whatever_is_asked_the_answer_is_the_envelope_of_an_error(line, status):
+    with serve(Emulator([])) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{line}\r\nHost: 127.0.0.1:{server.port}\r\nx-api-key: k\r\n\r\n".encode("latin-1"))
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):  # what was sent too much
+            while piece := connection.recv(65536):
+                received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()), received[:200]
+    assert b"content-type: application/json" in head.lower()
+    assert json.loads(body)["type"] == "error"
+
+
+def test_head_gets_no_body():
+    with serve(Emulator([])) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("HEAD", "/v1/messages", headers=HEADERS)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (405, b"")
+        connection.close()
 
 
 def test_a_body_that_is_too_large_is_refused_with_413():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from _workflows import (
@@ -24,7 +24,20 @@ from _workflows import (
     use,
 )
 
-from fsm import Approval, Claude, Final, Human, Tools, Workflow, attempts_left, calls, exits, rounds_left, say
+from fsm import (
+    Approval,
+    Claude,
+    Code,
+    Final,
+    Human,
+    Tools,
+    Workflow,
+    attempts_left,
+    calls,
+    exits,
+    rounds_left,
+    say,
+)
 from fsm._actions import SendRequest
 from fsm._events import Answered, Cancelled, CodeEnded, Decision, Resumed, TimePassed
 from fsm._facts import Facts
@@ -644,3 +657,167 @@ def test_facts_show_the_input_the_words_and_the_newest_reply() -> None:
     driven.reply(text("So?"))
     driven.feed(Answered(driven.now(), said="More."))
     assert (seen[1].said, seen[1].text, seen[1].state, seen[1].turns) == ("More.", "So?", "person", 2)
+
+
+# --- words that cannot be said, replies without content --------------------------------------------------------------
+
+
+def probe(facts: Facts) -> Literal["again", "other", "ok"]:
+    """Never called: the tests feed what came of it."""
+    raise AssertionError(facts)
+
+
+class Probing(Workflow):
+    """Code that tries again, at most three times in a row."""
+
+    asking = Claude(model=MODEL, max_tokens=100)
+    checking = Code(probe)
+    done = Final()
+    asking.on(end_turn=checking)
+    checking.on("again", [checking.when(attempts_left(3)), exits.over_limit]).on("ok", done)
+    checking.on("other", [checking.when(rounds_left(1)), exits.failed])
+
+
+def probed(driven: Driven, *outcomes: str) -> str:
+    for outcome in outcomes:
+        driven.feed(CodeEnded(driven.now(), outcome))
+    return driven.state
+
+
+def test_attempts_are_counted_in_code_too_and_another_event_begins_anew() -> None:
+    driven = Driven(Probing)
+    driven.reply(text("Hi."))
+    assert probed(driven, "again", "again", "again") == "checking"
+    assert probed(driven, "again") == "over_limit"
+    driven = Driven(Probing)
+    driven.reply(text("Hi."))
+    assert probed(driven, "again", "again", "other", "again", "again", "again") == "checking"
+    assert probed(driven, "again") == "over_limit"
+    same(driven)
+
+
+def test_attempts_are_counted_for_tool_results() -> None:
+    class Thrice(Workflow):
+        """Tools run three times at most."""
+
+        asking = Claude(model=MODEL, max_tokens=100, tools=[find])
+        calling = Tools()
+        done = Final()
+        asking.on(tool_use=calling, end_turn=done)
+        calling.on(tool_results=[asking.when(attempts_left(3)), exits.over_limit])
+
+    driven = Driven(Thrice)
+    for number in range(4):
+        assert driven.state == "asking"
+        driven.reply(use("find", {"number": str(number)}))
+        driven.end()
+    assert driven.state == "over_limit"
+
+
+class Searching(Workflow):
+    """The standard rows, with words after a refusal."""
+
+    asking = Claude(model=MODEL, max_tokens=100, stop_sequences=["STOP"])
+    person = Human()
+    asking.on(
+        end_turn=person,
+        stop_sequence=person,
+        refusal=[asking.when(rounds_left(1)).then(say("Only the harmless part.")), exits.refused],
+    )
+    person.on(said=asking)
+
+
+def paused() -> Driven:
+    driven = Driven(Searching)
+    driven.reply(SEARCH, stop="pause_turn")
+    return driven
+
+
+@pytest.mark.parametrize(
+    ("reply", "rule"),
+    [(([text("A part.")], "max_tokens"), "S3.4"), (([], "end_turn"), "S3.4"), (([text("Done.")], "end_turn"), "R25")],
+)
+def test_what_cannot_be_said_after_a_pause_is_no_reason_to_send_nothing_new(
+    reply: tuple[list[Any], str], rule: str
+) -> None:
+    driven = paused()
+    count = len(driven.bodies)
+    driven.reply(*reply[0], stop=reply[1])
+    if driven.state == "person":
+        driven.feed(Answered(driven.now(), said="And?"))
+    assert (driven.state, len(driven.bodies)) == ("failed", count)
+    verdict = driven.conversation.verdict()
+    assert verdict.reason == "invalid_request_error"
+    assert "srvtoolu_1" in verdict.evidence["detail"]
+    assert rule in verdict.evidence["detail"]
+    same(driven)
+
+
+def test_text_after_the_result_of_a_server_tool_is_continued() -> None:
+    driven = paused()
+    driven.reply(FOUND, text("A part."), stop="max_tokens")
+    assert said(driven)[-1] == ("user", ["Continue."])
+    same(driven)
+
+
+def test_a_refused_turn_takes_its_paused_part_with_it_where_something_is_said() -> None:
+    driven = paused()
+    driven.reply(stop="refusal")
+    assert said(driven) == [("user", ["Hello."]), ("user", ["Only the harmless part."])]
+    assert driven.state == "asking"
+    driven.reply(text("Done."))
+    assert driven.state == "person"
+    same(driven)
+
+
+def test_a_retry_after_an_error_may_send_the_same_though_words_wait() -> None:
+    class Patient(Workflow):
+        """Words on the way back from an error."""
+
+        asking = Claude(model=MODEL, max_tokens=100)
+        done = Final()
+        asking.on(end_turn=done, overloaded_error=[asking.when(attempts_left(2)).then(say("Hurry.")), exits.failed])
+
+    driven = Driven(Patient)
+    driven.reply(SEARCH, stop="pause_turn")
+    driven.fail()
+    assert driven.state == "asking"
+    assert driven.bodies[-1] == driven.bodies[-2]
+
+
+@pytest.mark.parametrize("stop", ["stop_sequence", "pause_turn", "compaction"])
+def test_a_kept_reply_without_content_is_not_appended(stop: str) -> None:
+    driven = Driven(Searching)
+    driven.reply(stop=stop)
+    assert driven.path() == [stop]
+    assert not any(m["role"] == "assistant" for m in driven.run.ledger("main").messages())
+    if stop == "stop_sequence":
+        driven.feed(Answered(driven.now(), said="And?"))
+        assert said(driven) == [("user", ["Hello."]), ("user", ["And?"])]
+    same(driven)
+
+
+def test_a_history_with_calls_is_handed_to_a_state_without_tools_at_run_time() -> None:
+    class Handed(Workflow):
+        """The checks cannot see what the input holds."""
+
+        asking = Claude(model=MODEL, max_tokens=100)
+        summing = Claude(model="claude-haiku-4-5", max_tokens=100, history="sum", continues="main", prompt="Sum up.")
+        done = Final()
+        asking.on(end_turn=summing)
+        summing.on(end_turn=done)
+
+    call = use("find")
+    result = {"type": "tool_result", "tool_use_id": call["id"], "content": "found"}
+    driven = Driven(
+        Handed,
+        (
+            {"role": "user", "content": [text("Hi.")]},
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result]},
+        ),
+    )
+    driven.reply(text("Found."))
+    assert said(driven)[1] == ("assistant", ["tool_use"])
+    driven.reply(text("All found."))
+    assert driven.state == "done"

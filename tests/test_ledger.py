@@ -11,7 +11,6 @@ from _messages import assistant, body, result, search, system, text, use, user
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm import DeclarationError, FsmError
 from fsm._encoded import encode, plain
 from fsm._errors import IllegalRequest
 from fsm._ledger import Ledger, Standing, after_reply
@@ -146,22 +145,19 @@ def test_a_copy_drops_thinking_and_messages_left_empty() -> None:
     ledger = reply(asked(), THINKING, text("Hello."))
     ledger = reply(ledger.say([text("?")]).seal(), THINKING)
     ledger = ledger.say([text("Well?")]).seal()
-    copied = ledger.copy_for(has_tools=False)
+    copied = ledger.for_another()
     assert copied.messages() == [user(text("Hi.")), assistant(text("Hello.")), user(text("?"), text("Well?"))]
     assert ledger.messages()[1] == assistant(THINKING, text("Hello."))
 
 
 def test_a_copy_of_a_refused_history_owes_an_answer() -> None:
-    assert asked().with_standing(Standing.REFUSED).copy_for(has_tools=False).standing is Standing.OWES
-    assert reply(asked(), text("Hello.")).copy_for(has_tools=False).standing is Standing.SPOKEN
+    assert asked().with_standing(Standing.REFUSED).for_another().standing is Standing.OWES
+    assert reply(asked(), text("Hello.")).for_another().standing is Standing.SPOKEN
 
 
-def test_a_copy_with_calls_needs_tools() -> None:
+def test_a_copy_keeps_calls_whoever_goes_on_from_them() -> None:
     ledger = reply(asked(), use("toolu_1"), standing=Standing.CALLS).prepend([result("toolu_1")]).seal()
-    assert [m["role"] for m in ledger.copy_for(has_tools=True).messages()] == ["user", "assistant", "user"]
-    with pytest.raises(FsmError, match="R19e") as caught:
-        ledger.copy_for(has_tools=False)
-    assert isinstance(caught.value, DeclarationError)
+    assert ledger.for_another().messages() == ledger.messages()
 
 
 # --- where a history stands -------------------------------------------------------------------------------------------

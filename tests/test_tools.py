@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import datetime as dt
 import functools
 import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from _driving import MODEL, Loop, both, drive, events_of, find, loop_of, one_call, results_of
 from anthropic import beta_async_tool, beta_tool
 from anthropic.lib.tools import ToolError
-from attrs import define, field
+from attrs import define, field, frozen
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from fsm import (
@@ -996,3 +999,95 @@ def test_a_journal_is_equal_whatever_the_form_of_the_tool() -> None:
         records = drive("run", workflow, "Hi.", Emulator(one_call("act")))
         texts.add(tuple(r.kind for r in records))
     assert len(texts) == 1
+
+
+# --- inputs that cannot become the parameters, results that are no plain JSON ----------------------------------------
+
+
+class Person(BaseModel):
+    name: str
+    born: dt.date
+
+
+@dataclass
+class Pair:
+    left: Person
+    right: int
+
+
+@frozen
+class Held:
+    pairs: tuple[Pair, ...]
+
+
+ADA = Person(name="Ada", born=dt.date(1815, 12, 10))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (ADA, {"name": "Ada", "born": "1815-12-10"}),
+        ([ADA], [{"name": "Ada", "born": "1815-12-10"}]),
+        (Pair(ADA, 1), {"left": {"name": "Ada", "born": "1815-12-10"}, "right": 1}),
+        (Held((Pair(ADA, 1),)), {"pairs": [{"left": {"name": "Ada", "born": "1815-12-10"}, "right": 1}]}),
+    ],
+    ids=["model", "list of models", "dataclass", "attrs"],
+)
+def test_models_and_records_are_given_as_json(value: Any, shown: Any) -> None:
+    answer = answer_to(lambda: value, "function", is_async=False)
+    assert json.loads(answer["content"]) == shown
+    assert not answer.get("is_error")
+
+
+@pytest.mark.parametrize(
+    "block", [{"type": "image", "foo": 1}, {"type": "document", "source": 123}, {"type": "image", "source": {}}]
+)
+def test_a_block_without_its_source_is_told_to_the_model(block: dict[str, Any]) -> None:
+    answer = answer_to(lambda: [block], "function", is_async=False)
+    assert answer["is_error"]
+    assert f"a block of type '{block['type']}' needs a source" in answer["content"]
+
+
+def test_a_record_whose_method_raises_is_told_to_the_model() -> None:
+    class Broken:
+        def model_dump(self, **how: Any) -> Any:
+            raise KeyError(*how)
+
+    answer = answer_to(lambda: Broken(), "function", is_async=False)  # noqa: PLW0108 - a value of its own each time
+    assert answer["is_error"]
+
+
+@tool
+def meet(person: Person) -> str:
+    """Meet a person."""
+    raise AssertionError(person)
+
+
+@pytest.mark.parametrize("is_async", VERBS)
+def test_what_pydantic_finds_is_read_by_the_model(*, is_async: bool) -> None:
+    call = one_call("meet", {"person": {"name": "Ada", "born": "1815-13-99"}})
+    result, _ = both(loop_of(meet), "Hi.", call, is_async=is_async)
+    answer = results_of(result)[0]
+    assert answer["is_error"]
+    assert "person.born: Input should be a valid date" in answer["content"]
+    assert "Nothing was run; call it again." in answer["content"]
+
+
+def test_what_pydantic_finds_in_an_input_of_an_sdk_tool_is_read_by_the_model() -> None:
+    @beta_tool
+    def greet(person: Person) -> str:
+        """Greet a person."""
+        raise AssertionError(person)
+
+    call = one_call("greet", {"person": {"name": "Ada", "born": "1815-13-99"}})
+    result, _ = both(loop_of(greet), "Hi.", call, is_async=False)
+    assert "person.born: Input should be a valid date" in results_of(result)[0]["content"]
+
+
+def test_a_positional_only_parameter_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"'add'.*'left' is positional-only"):
+
+        @tool
+        def add(left: int, /, right: int) -> str:
+            """Add."""
+            return str(left + right)

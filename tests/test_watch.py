@@ -519,7 +519,7 @@ def test_threads_of_their_own_one_after_another_are_a_loop():
 
 
 def test_samples_of_a_pool_of_threads():
-    emulator = Emulator([CALL] * 8, latency=0.02)
+    emulator = Emulator([CALL] * 9, latency=0.02)
     client = watch(emulator.client(), on_finding="raise")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: ask(client, SAME), range(8)))

@@ -112,7 +112,8 @@ def watch(
         that cannot be told apart by their messages, such as samples drawn one after another.
 
     Raises:
-        UsageError: this is no client that takes middleware, or it is watched already, or no workflow that can be watched; the message says why.
+        UsageError: this is no client that takes middleware, it is watched already, or this is no workflow that can be
+            watched; the message says why.
     """
     if not (callable(on_finding) or on_finding in {"warn", "raise"}):
         raise UsageError(f"on_finding={on_finding!r} is neither 'warn' nor 'raise' nor a function of the finding")

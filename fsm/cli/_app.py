@@ -22,7 +22,7 @@ from ._emulator import emulator
 from ._run import run as run_command
 
 USAGE, INTERRUPTED = 2, 130
-_BROKEN_PIPE = 1
+_BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports of any command whose reader has gone
 
 app = typer.Typer(
     name="fsm",

@@ -8,6 +8,7 @@ import typer
 
 from fsm._terminal import clean
 
+from ._errors import CommandError
 from ._show import Screen
 
 
@@ -22,7 +23,8 @@ def audit(
 ) -> int:
     """Push recorded exchanges and transcripts through the wire reader, the legality rules and the machine.
 
-    Exits with 0 when every line is accounted for, 2 when not; with --strict, 1 where there are findings.
+    Exits with 0 when every line is accounted for, 2 when not or when it was given no text at all; with --strict, 1
+    where there are findings.
     """
     from fsm.audit import audit as account
 
@@ -34,4 +36,6 @@ def audit(
         screen.stop()
     # It quotes what others recorded; line breaks of its own are all that stays.
     typer.echo("\n".join(clean(line) for line in report.render(findings=findings).split("\n")))
+    if not report.rows and any("UTF-8" in each.reason for each in report.unreadable):
+        raise CommandError("no line could be read, and it is no text: audit takes files of JSON lines, plain or gzip")
     return report.exit_code(strict=strict)

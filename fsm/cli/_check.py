@@ -27,6 +27,7 @@ def check(
     sdk: Annotated[
         bool, typer.Option("--sdk", help="Compare the alphabet with the installed anthropic SDK, too (W13).")
     ] = False,
+    own: Annotated[bool, typer.Option("--own", help="Leave the standard rows out.")] = False,
     draw: Annotated[
         Path | None,
         typer.Option("--draw", metavar="FILE", help="Draw it with its findings in red (.svg, .dot, .mmd or .md)."),
@@ -56,7 +57,7 @@ def check(
         wrong |= any(finding.is_error for finding in findings)
         show_findings(screen, workflow, findings)
         if not any(finding.is_error for finding in findings):
-            show_rows(screen, workflow.graph)
+            show_rows(screen, workflow.graph, own_only=own)
         if draw is not None:
             from fsm.diagram import render
 
@@ -126,11 +127,13 @@ _EVENTS = 30  # columns for the events of a standard row
 _HEAD = ("state", "event", "guard", "effects", "next")
 
 
-def show_rows(screen: Screen, graph: Graph) -> None:
+def show_rows(screen: Screen, graph: Graph, *, own_only: bool = False) -> None:
     """The workflow's own rows; below, lighter, the standard rows, those that are alike as one."""
     own = [edge for edge in graph.edges if not edge.implied]
     screen.line()
     screen.table(_HEAD, [_cells(screen, graph, edge) for edge in own], whole=(0, 1, 4))
+    if own_only:
+        return
     standard = _merged(graph)
     if standard:
         screen.line()

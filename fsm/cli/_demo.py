@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,14 +144,27 @@ def _summary(screen: Screen, parts: list[Part]) -> int:
         screen.line(("          " if number else "pictures  ", DIM), str(picture), indent=2)
     if any(picture.suffix != ".svg" for picture in pictures):
         screen.line((f"Mermaid text: GitHub draws it. For SVG: {HOW_SVG}", DIM), indent=12)
-    example = _near(examples_folder() / "support.py")
+    example, fsm = _near(examples_folder() / "support.py"), _command()
     for key, words in (
-        ("look at   ", f"fsm check {example}:Support"),
-        ("          ", f"fsm diagram {example}:Support -o support.svg"),
-        ("run it    ", f"fsm run {example}:Support --emulate"),
+        ("look at   ", f"{fsm} check {example}:Support"),
+        ("          ", f"{fsm} diagram {example}:Support -o support.svg"),
+        ("run it    ", f"{fsm} run {example}:Support --emulate"),
     ):
         screen.line((key, DIM), words, indent=2)
     return 0 if all(each.as_expected for each in parts) else 1
+
+
+def _command() -> str:
+    """The command as one would type it here: as it was called, for it need not be on the PATH."""
+    called = Path(sys.argv[0])
+    if called.stem == "__main__":
+        return f"{Path(sys.executable).name} -m fsm.cli"
+    return str(called) if called.stem == "fsm" and called.parent != Path() and not _is_on_path(called) else "fsm"
+
+
+def _is_on_path(command: Path) -> bool:
+    found = shutil.which(command.name)
+    return found is not None and Path(found).resolve() == command.resolve()
 
 
 def _near(path: Path) -> str:

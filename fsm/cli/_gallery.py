@@ -17,7 +17,7 @@ from fsm._errors import MissingExtra
 
 from ._errors import CommandError
 from ._load import examples_folder, load_module, workflows_of
-from ._pictures import HOW_SVG, write_text
+from ._pictures import HOW_SVG, make_folder, write_text
 
 INDEX = "index.md"
 _MOST = 8  # rows that are shown of each picture
@@ -26,6 +26,7 @@ _MOST = 8  # rows that are shown of each picture
 def write_gallery(folder: Path) -> int:
     """Write text and picture of every example, and the index; files of examples that are gone are removed."""
     texts = dict(_texts())
+    make_folder(folder)
     for name, text in texts.items():
         write_text(folder / name, text)
     for stem, _, workflow in _examples():

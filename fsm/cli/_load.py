@@ -129,14 +129,23 @@ def load_module(source: str) -> ModuleType:
     except FsmError as error:
         raise CommandError(f"{source}{_line_of(error, source)}: {error}") from error
     except SyntaxError as error:
-        raise CommandError(f"{error.filename or source}:{error.lineno}: this is no Python: {error.msg}") from error
+        # Without a line it is the file as a whole: bytes that are no text in its encoding.
+        line, remedy = (f":{error.lineno}", "") if error.lineno else ("", ". Save it as UTF-8 text")
+        where = f"{error.filename or source}{line}"
+        raise CommandError(f"{where}: this is no Python: {error.msg}{remedy}") from error
+    except (UnicodeDecodeError, ValueError) as error:
+        if not (isinstance(error, UnicodeDecodeError) or "null bytes" in str(error)) or _line_of(error, source):
+            raise _failed(source, error) from error
+        raise CommandError(f"{source}: this is no Python: {one_line(error, 200)}. Save it as UTF-8 text") from error
     except BaseException as error:
-        what = f"{type(error).__name__}: {one_line(error, 300)}" if str(error) else type(error).__name__
-        raise CommandError(
-            f"{source}{_line_of(error, source)}: importing it failed with {what}{_remedy(error)}"
-        ) from error
+        raise _failed(source, error) from error
     finally:
         lenient.reset(token)
+
+
+def _failed(source: str, error: BaseException) -> CommandError:
+    what = f"{type(error).__name__}: {one_line(error, 300)}" if str(error) else type(error).__name__
+    return CommandError(f"{source}{_line_of(error, source)}: importing it failed with {what}{_remedy(error)}")
 
 
 def _is_file(source: str) -> bool:

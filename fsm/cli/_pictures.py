@@ -32,6 +32,7 @@ def write_picture(folder: Path, stem: str, graph: Graph, **options: Any) -> Path
     """
     from fsm.diagram import render
 
+    make_folder(folder)
     try:
         return write_text(folder / f"{stem}.svg", render(graph, "svg", **options))
     except MissingExtra:
@@ -39,17 +40,30 @@ def write_picture(folder: Path, stem: str, graph: Graph, **options: Any) -> Path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file, and the folder that it is in.
+    """Write a file into a folder that is there: a path that was mistyped must not make folders.
 
     Raises:
         CommandError: it cannot be written.
     """
+    if not path.parent.exists():
+        raise CommandError(f"cannot write {path}: there is no folder {path.parent}. Make it, or choose another place")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror or error}. Choose another place") from error
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of our own, if it is not there.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot write {folder}: {error.strerror or error}. Choose another place") from error
 
 
 def format_of(path: Path) -> Format:

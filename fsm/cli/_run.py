@@ -13,7 +13,7 @@ from fsm._terminal import clean, one_line
 
 from ._client import live_client
 from ._errors import CommandError
-from ._load import load_workflow
+from ._load import load_object, load_workflow
 from ._pictures import format_of, write_text
 from ._show import DIM, HEAD, Screen
 
@@ -72,6 +72,8 @@ def run(
     pairs = _tags(tags or [])
     screen = Screen()
     if emulate:
+        if deps is not None:
+            load_object(deps, workflow)  # nothing takes it here; a wrong name is wrong all the same
         result = _emulated(screen, workflow, given)
     else:
         result = _driven(screen, workflow, given, target=target, chat=chat, deps=deps, tags=pairs)

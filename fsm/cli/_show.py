@@ -55,6 +55,7 @@ class Screen:
         self.console: Console = Console(
             file=file, highlight=False, markup=False, emoji=False, soft_wrap=False, legacy_windows=False
         )
+        self.console.on_broken_pipe = _reader_gone  # type: ignore[method-assign]  # rich would exit with 1
         # FORCE_COLOR may ask for colours in a file; a moving line needs a terminal that is one.
         self.is_terminal = file.isatty() and not self.console.is_dumb_terminal
         self.width = min(self.console.width, _WIDEST) if self.is_terminal else _UNBOUNDED
@@ -194,6 +195,10 @@ class Screen:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+
+def _reader_gone() -> None:
+    raise BrokenPipeError
 
 
 def style_of(kind: str, *, ok: bool = True) -> str:

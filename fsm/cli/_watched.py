@@ -67,7 +67,7 @@ def _part(
         client = watch(plain, _loops.Loop, on_move=seen.move, on_finding=seen.finding)
         seen.narrator.fact("you", "Human", question)
         died = _run_program(seen.narrator, lambda: loop(client, question, bill))
-    _fate(seen.narrator, died)
+    _fate(seen.narrator, died, seen.findings)
     kinds = ", ".join(finding.kind for finding in seen.findings)
     tokens, price = _sum(bill)
     requests = len(emulator.requests)
@@ -142,7 +142,7 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def _fate(narrator: Narrator, died: Exception | None) -> None:
+def _fate(narrator: Narrator, died: Exception | None, findings: Sequence[Finding]) -> None:
     if died is None:
         return
     if isinstance(died, LoopFinding):
@@ -151,7 +151,10 @@ def _fate(narrator: Narrator, died: Exception | None) -> None:
     body: Any = getattr(died, "body", None)
     error = body.get("error", {}) if isinstance(body, dict) else {}
     if error:
-        words = f"{getattr(died, 'status_code', '')} {error.get('type')}: {error.get('message')}"
+        said = str(error.get("message"))
+        if said and any(said in finding.why for finding in findings):
+            said = "the same sentence as above"
+        words = f"{getattr(died, 'status_code', '')} {error.get('type')}: {said}"
         narrator.fact("API", "Failed", one_line(words, 500))
     narrator.fact("program", "Code", f"died of {type(died).__name__}" + ("" if error else f": {one_line(died, 300)}"))
 

@@ -109,7 +109,7 @@ def is_inside(shape: str, middle: Point, size: Size, point: Point) -> bool:
 
 def _hexagon(middle: Point, size: Size) -> list[Point]:
     (x, y), (wide, high) = middle, (size[0] / 2, size[1] / 2)
-    flat = wide - min(_CUT, wide)
+    flat = wide - min(_CUT, wide / 2)  # in the legend it is small, and a hexagon all the same
     top, bottom = [(x - flat, y - high), (x + flat, y - high)], [(x + flat, y + high), (x - flat, y + high)]
     return [(x - wide, y), *top, (x + wide, y), *bottom]
 

@@ -90,6 +90,13 @@ class Session:
         """What a tool or a function gets besides its input."""
         return Context(self.deps, self.run_id, self.tags, call_id)
 
+    def ended(self, ends: Sequence[ToolEnd]) -> ToolsEnded:
+        """Calls that ended, as an event: one at least, or the drive would go round for ever."""
+        if not ends:
+            msg = f"run '{self.run_id}' waits for calls that nobody runs"
+            raise AssertionError(msg)
+        return ToolsEnded(self.clock(), tuple(ends))
+
     def commit(self, event: Event) -> Turn:
         """Take an event in: decide, record, then say what to do."""
         records, actions = self.conversation.feed(event)

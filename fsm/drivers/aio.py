@@ -188,7 +188,7 @@ class _Calls:
             self._collect()
             self._give_up_overdue()
         self.given = len(self.ready)
-        return ToolsEnded(self.session.clock(), tuple(self.ready))
+        return self.session.ended(self.ready)
 
     def _deadlines(self) -> list[float]:
         return [self._deadline(call) for call in self.running.values() if call.id in self.entered_at]
@@ -199,11 +199,18 @@ class _Calls:
         limit = call.spec.timeout
         return float("inf") if limit is None else self.entered_at[call.id] + limit + PATIENCE
 
-    def _collect(self) -> None:
-        for task in [task for task in self.running if task.done()]:
+    def _collect(self, *, interrupted: bool = False) -> None:
+        """Take what has ended. Every call is answered, also one that was cancelled, as a tool can do with its own task.
+
+        On an interruption whoever cancelled the run may have cancelled the calls too: their outcome is unknown.
+        """
+        for task, call in [(task, call) for task, call in self.running.items() if task.done()]:
             del self.running[task]
-            if not task.cancelled():
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
                 self.ready.append(task.result())
+            elif not (interrupted and task.cancelled()):
+                self.ready.append(failed_end(call, error, self.entered_at.get(call.id, time.monotonic())))
 
     def _give_up_overdue(self) -> None:
         now = time.monotonic()
@@ -215,7 +222,7 @@ class _Calls:
 
     def finished(self) -> tuple[ToolEnd, ...]:
         """On an interruption: what had ended by now, so that only the others are of unknown outcome."""
-        self._collect()
+        self._collect(interrupted=True)
         return tuple(self.ready)
 
     def abandon(self) -> None:
@@ -242,7 +249,7 @@ async def _run_call(session: Session, call: OpenCall) -> ToolEnd:
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise
+            raise  # by the driver, or by the tool itself: `_collect` knows
         return failed_end(call, error, started)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a tool must not end the run either
         return failed_end(call, error, started)

@@ -157,7 +157,7 @@ class _Calls:
             except Empty:
                 self._give_up_overdue()
         self.given = len(self.ready)
-        return ToolsEnded(self.session.clock(), tuple(self.ready))
+        return self.session.ended(self.ready)
 
     def _run_here(self, call: OpenCall) -> ToolEnd:
         self.session.entered.add(call.id)

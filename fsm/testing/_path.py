@@ -35,6 +35,7 @@ class Path:
     states: tuple[str, ...]
     script: Script = field(repr=False)
     parked: bool = False
+    _declared: type[Workflow] | None = field(default=None, repr=False, eq=False, kw_only=True)
 
     @property
     def __name__(self) -> str:
@@ -58,7 +59,7 @@ class Path:
 
     def run(
         self,
-        workflow: type[Workflow],
+        workflow: type[Workflow] | None = None,
         *,
         client: Any = None,
         on_move: Callable[[Move], Any] | None = None,
@@ -67,13 +68,18 @@ class Path:
         """Play it: real driver and client, no waiting.
 
         Params:
+            workflow: the class, by default the one that the path was found in.
             client: an SDK client that talks to an emulator which serves `replies`; one is made in-process otherwise.
             on_move: called with each move.
             stream: stream every request (those of a path that needs it are streamed anyway).
 
         Raises:
             AssertionError: the run left the path; the text says where.
+            UsageError: `workflow` is another one than the path's.
         """
+        if workflow is None and (workflow := self._declared) is None:
+            msg = f"this path does not know its class: give it, path.run({self.workflow})"
+            raise UsageError(msg)
         if workflow.name != self.workflow:
             msg = f"this is a path of '{self.workflow}', not of '{workflow.name}'"
             raise UsageError(msg)

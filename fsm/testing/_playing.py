@@ -78,6 +78,7 @@ class Scripted(Session):
     stubs: Stubs
     timer: Clock
     answering: Any = None
+    hint: str = ""
 
     def commit(self, event: Event) -> Turn:
         """Take an event in, then do what the script does about the next action, or prepare it."""
@@ -99,11 +100,13 @@ class Scripted(Session):
     def _next(self, action: Action) -> Step:
         where = f"'{self.conversation.run.state}'"
         if not self.script:
-            msg = f"the run left its path: the script is at its end, and in {where} there is still {action!r}"
+            there = type(action).__name__
+            msg = f"the run left its path: the script is at its end, and in {where} there is still {there}{self.hint}"
             raise AssertionError(msg)
         step = self.script.pop(0)
         if step.kind not in _FITS[type(action)]:
-            msg = f"the run left its path: in {where} the script has {step.kind} {step.event}, but there is {action!r}"
+            what, there = f"{step.kind} {step.event}".rstrip(), type(action).__name__
+            msg = f"the run left its path: in {where} the script has '{what}', but there is {there}{self.hint}"
             raise AssertionError(msg)
         return step
 
@@ -145,6 +148,7 @@ def play(
 ) -> Result:
     """Run a workflow as the script says; see `Path.run`."""
     emulator = Emulator(script.replies)
+    hint = "; the path was found without streaming: leave stream=True out" if stream and not script.stream else ""
     definitions = workflow.toolbox.definitions
     stubs, timer, store = Stubs(definitions), Clock(), MemoryStore()
     heads = Heads(workflow.graph, definitions)
@@ -164,6 +168,7 @@ def play(
         script=list(script.steps),
         stubs=stubs,
         timer=timer,
+        hint=hint,
     )
     session.ask = session.asked
     first = started(workflow, script.input, script.limits, heads)
@@ -171,7 +176,8 @@ def play(
         pass
     if session.script:
         left = ", ".join(f"{step.kind} {step.event}" for step in session.script)
-        msg = f"the run left its path: it stopped in '{session.conversation.run.state}' and the script goes on: {left}"
+        where = f"'{session.conversation.run.state}'"
+        msg = f"the run left its path: it stopped in {where} and the script goes on: {left}{hint}"
         raise AssertionError(msg)
     if client is None:
         emulator.done()

@@ -11,7 +11,26 @@ from attrs import field, frozen
 VERSIONS = frozenset({"2023-06-01", "2026-10-21"})
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
-_SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie"})
+# Headers whose values are kept. Keys come under any name (`api-key`, `x-goog-api-key`, a gateway's own), so that what
+# is not known to hold none is not kept (X7).
+_OPEN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-dangerous-direct-browser-access",
+        "anthropic-version",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+_OPEN_PREFIX = "x-stainless-"  # what the SDK says of itself
 
 
 class RequestRefusedError(Exception):
@@ -30,7 +49,7 @@ class RecordedRequest:
 
     `body` is the JSON object that was sent (`None` where it was none), `conversation` the same with the history that
     the server holds for its thread (`None` where the request was refused), `status` what was answered, `error` its
-    text; secrets in `headers` are replaced by `[redacted]`.
+    text. The values of `headers` are replaced by `[redacted]`, except those of the API and of HTTP that hold no secret.
     """
 
     method: str
@@ -50,9 +69,12 @@ class RecordedRequest:
 
 
 def redacted(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers in lower case, without secrets (X7)."""
+    """The headers in lower case; the value of each that may hold a secret is left out (X7)."""
     lowered = {name.lower(): value for name, value in headers.items()}
-    return {name: "[redacted]" if name in _SECRET_HEADERS else value for name, value in lowered.items()}
+    return {
+        name: value if name in _OPEN_HEADERS or name.startswith(_OPEN_PREFIX) else "[redacted]"
+        for name, value in lowered.items()
+    }
 
 
 def check_http(method: str, path: str, headers: Mapping[str, str]) -> None:

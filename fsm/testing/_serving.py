@@ -27,7 +27,8 @@ class Answer:
     """What goes back over the wire.
 
     `chunks` are written one after another after `delay` seconds. A `streamed` body has no length; any other announces
-    `length` bytes. `complete=False` means that the connection is lost after the last chunk.
+    `length` bytes. `complete=False` means that the connection is lost after the last chunk, `silent` that it is
+    lost before the first byte of the answer.
     """
 
     status: int
@@ -36,6 +37,7 @@ class Answer:
     length: int
     streamed: bool = False
     complete: bool = True
+    silent: bool = False
     delay: float = 0.0
 
 
@@ -162,6 +164,7 @@ def message_answer(
         length=0,
         streamed=True,
         complete=complete,
+        silent=_is_silent(reply),
         delay=delay,
     )
 
@@ -210,8 +213,13 @@ def body_answer(
         # A clean cut announces what it sends; a lost connection announced more than came.
         length=len(kept) if complete else max(len(body), len(kept) + 1),
         complete=complete,
+        silent=reply is not None and _is_silent(reply),
         delay=delay,
     )
+
+
+def _is_silent(reply: Reply) -> bool:
+    return reply.cut is not None and reply.cut.byte_count == 0 and not reply.cut.clean
 
 
 def _headers(headers: Mapping[str, str], request_id: str) -> tuple[tuple[str, str], ...]:

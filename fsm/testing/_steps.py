@@ -236,8 +236,8 @@ def _cuts(state: Claude) -> Iterator[Step]:
 def _anomalies(state: Claude) -> Iterator[Step]:
     yield _reply("empty_turn", replies.empty())
     yield _reply("unknown_stop", replies.unknown_stop("new_reason"))
+    yield _reply("malformed", replies.tool_uses())  # first: it is malformed in a stream, too
     yield _reply("malformed", replies.html())
-    yield _reply("malformed", replies.tool_uses())
     if state.output is not None:
         yield _reply("invalid_output", replies.text("This is no JSON."))
     # D1: one id for two calls. The API gives each id once, so that what sends this is a replaying proxy.
@@ -251,7 +251,8 @@ def _failures() -> Iterator[Step]:
         yield _reply(event, failure)
         if ALPHABET[event].group is Group.RETRYABLE:
             yield _reply(event, evolve(failure, headers={"retry-after": _FAR}))
-    yield _reply("connection_error", replies.cut(replies.text("An answer that is lost."), after_bytes=20, clean=False))
+    # Lost before its first byte: in the middle of a stream it would be a cut stream (G20).
+    yield _reply("connection_error", replies.cut(replies.text("An answer that is lost."), after_bytes=0, clean=False))
     yield _reply("cut_stream", replies.cut(replies.text("An answer that is lost."), after=2))
 
 

@@ -13,6 +13,7 @@ from fsm.testing._serving import Answer
 
 Answering: TypeAlias = Callable[[str, str, Mapping[str, str], bytes], Answer]  # `Emulator.answer`
 
+_SILENT = "Server disconnected without sending a response."
 _LOST = "peer closed connection without sending complete message body (incomplete chunked read)"
 
 
@@ -35,6 +36,8 @@ class _Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 
 
 def _response(answer: Answer) -> httpx2.Response:
+    if answer.silent:
+        raise httpx2.RemoteProtocolError(_SILENT)
     headers = list(answer.headers)
     if not answer.streamed:
         headers.append(("content-length", str(answer.length)))

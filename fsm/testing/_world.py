@@ -178,7 +178,7 @@ def _rows(records: Sequence[Any]) -> tuple[Key, ...]:
 def _sent(action: SendRequest, reply: Reply, now: float, *, seed: int) -> Replied | Failed:
     """What comes of a request that is answered with this reply."""
     if reply.cut is not None:
-        streams = action.params["max_tokens"] > STREAM_ABOVE or reply.cut.clean
+        streams = reply.cut.clean or (action.params["max_tokens"] > STREAM_ABOVE and reply.cut.byte_count != 0)
         return Failed(now, "cut_stream" if streams else "connection_error", "The reply was lost on the way.", draw=DRAW)
     if reply.repeats:
         msg = "repeat_id() has no meaning here: write out the calls with replies.message([...])"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from fsm import _legality
 from fsm.testing import _requests, _serving
+from fsm.testing import replies as _replies
 from fsm.testing._reply import STATUS_OF_ERROR, Reply
 from fsm.testing._requests import RecordedRequest, RequestRefusedError
 from fsm.testing._serving import Answer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import anthropic
     import httpx2
 
-Script: TypeAlias = Callable[[dict[str, Any]], Reply]
+Script: TypeAlias = Callable[[dict[str, Any]], Reply | str]
 _CLIENT_BASE_URL = "http://emulator.invalid"
 
 
@@ -27,7 +28,8 @@ class Emulator:
 
     Params:
         replies: a sequence, given out in order, or a function of the request body (with the whole conversation, also
-            when the request carries only the new messages of a thread), called under the emulator's lock.
+            when the request carries only the new messages of a thread), called under the emulator's lock. A plain
+            string stands for `replies.text` of it.
         seed: chooses the ids and the key that signs thinking.
         strict: false judges requests by the lenient profile of `_legality` (split results merge, R17) and accepts
             thinking blocks that this emulator did not sign.
@@ -41,14 +43,16 @@ class Emulator:
 
     def __init__(
         self,
-        replies: Sequence[Reply] | Script,
+        replies: Sequence[Reply | str] | Script,
         *,
         seed: int = 0,
         strict: bool = True,
         latency: float | Callable[[], float] = 0.0,
         chunk: int | None = None,
     ) -> None:
-        script = () if callable(replies) else tuple(replies)
+        if isinstance(replies, str):
+            raise TypeError("the script is one string: put it in a list")
+        script = () if callable(replies) else tuple(_as_reply(each) for each in replies)
         for number, reply in enumerate(script, 1):
             if not isinstance(reply, Reply):
                 kind = type(reply).__name__
@@ -202,7 +206,7 @@ class Emulator:
 
     def _ask(self, function: Script, body: dict[str, Any]) -> Reply:
         try:
-            reply = function(body)
+            reply = _as_reply(function(body))
         except Exception as error:  # noqa: BLE001  # whatever the script does, the client gets an answer that says so
             self._fail(f"emulator: the reply function raised {type(error).__name__}: {error}", error)
         if not isinstance(reply, Reply):
@@ -257,6 +261,10 @@ class Emulator:
         http = httpx2.AsyncClient(transport=self.async_transport())
         given: dict[str, Any] = {"api_key": "test-key", "base_url": _CLIENT_BASE_URL, "max_retries": 0}
         return anthropic.AsyncAnthropic(**(given | {"http_client": http} | options))
+
+
+def _as_reply(given: Any) -> Any:
+    return _replies.text(given) if isinstance(given, str) else given
 
 
 def _status(reply: Reply) -> int:

@@ -2,7 +2,7 @@
 
     @pytest.mark.parametrize("path", paths(Support))
     def test_support(path):
-        assert_path(path.run(Support), path)
+        assert_path(path.run(), path)
 
 A path holds everything that the outside world does: the replies of the API, the answers of people, the outcomes of
 `Code` functions. Playing it uses the real driver and the real client against the emulator. Tools and `Code` functions
@@ -183,6 +183,7 @@ def _path(search: Search, edge: Edge | None, node: Node) -> Path:
         (search.graph.initial, *(row.dest for row in rows)),
         script_of(search.world, end),
         parked=end.run.parked is not None,
+        declared=search.world.workflow,  # type: ignore[arg-type]  # a WorkflowType is a type[Workflow]
     )
 
 

@@ -292,7 +292,7 @@ def cut(reply: Reply, *, after: int | None = None, after_bytes: int | None = Non
         after: number of SSE events; a body that is no stream is cut in the middle instead.
         after_bytes: number of bytes.
         clean: true for a proper end of a body that is too short; false for a connection lost on the way (over HTTP, the
-            chunk terminator or the announced rest never comes).
+            chunk terminator or the announced rest never comes; with `after_bytes=0` no answer comes at all).
 
     Raises:
         ValueError: not exactly one of `after` and `after_bytes` was given, or a negative one.

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 MAX_BODY = 32 * 1024 * 1024  # R54
 _HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
-_DRAINED = 2 * MAX_BODY  # A body that is too large is read this far, so that the client reads the 413 before the reset.
+# After the 413 so much of the body is read, and no longer than this, so that a client that is still sending reads the
+# answer before the connection is reset.
+_DRAINED, _PATIENCE = 2 * MAX_BODY, 1.0
+_DIGITS = 18  # a longer Content-Length is too large whatever it says, and int() refuses to read very long ones
 _PIECE = 65_536
 _MISDIRECTED = 421
 _LOG = logging.getLogger(__name__)
@@ -160,6 +163,28 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
+    def do_HEAD(self) -> None:
+        self._handle()
+
+    def do_PUT(self) -> None:
+        self._handle()
+
+    def do_PATCH(self) -> None:
+        self._handle()
+
+    def do_DELETE(self) -> None:
+        self._handle()
+
+    def do_OPTIONS(self) -> None:
+        self._handle()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What cannot be read as HTTP, and methods that nobody knows, in the API's envelope."""
+        del explain
+        self.request_version = "HTTP/1.1"  # else a line that is no HTTP is taken for HTTP/0.9, which has no headers
+        is_unknown = code == HTTPStatus.NOT_IMPLEMENTED
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED if is_unknown else code, message or HTTPStatus(code).phrase)
+
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the emulator keeps every request itself."""
 
@@ -192,18 +217,27 @@ class _Handler(BaseHTTPRequestHandler):
         if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
             self._refuse(HTTPStatus.BAD_REQUEST, "The Content-Length header is not a number")
             return None
-        length = int(lengths[0])
-        if length > MAX_BODY:
-            left = min(length, _DRAINED)
-            while left > 0 and (piece := self.rfile.read(min(left, _PIECE))):
-                left -= len(piece)
+        digits = lengths[0].lstrip("0") or "0"
+        if len(digits) > _DIGITS or int(digits) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request exceeds the maximum size")
+            self._drain()
             return None
+        length = int(digits)
         raw = self.rfile.read(length)
         if len(raw) < length:
             self.close_connection = True
             return None
         return raw
+
+    def _drain(self) -> None:
+        """Read on for a while and throw it away; the client has its answer."""
+        with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_PATIENCE)
+            left = _DRAINED
+            while left > 0 and (piece := self.rfile.read1(_PIECE)):
+                left -= len(piece)
 
     def _refuse(self, status: int, problem: str) -> None:
         """Answer before the emulator sees the request; the connection cannot be used again."""
@@ -213,6 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._write(answer)
 
     def _write(self, answer: Answer) -> None:
+        if answer.silent:
+            self.close_connection = True
+            return
         self.send_response(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
@@ -225,6 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("connection", "close")
         self.end_headers()
+        if self.command == "HEAD":
+            return
         for chunk in answer.chunks:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if answer.streamed else chunk)
         if answer.streamed and answer.complete:
