@@ -17,7 +17,7 @@ from copy import deepcopy
 from typing import Any, TypeVar, overload
 
 from ._actions import OpenCall
-from ._errors import DeclarationError, UsageError
+from ._errors import DeclarationError, FsmError, UsageError
 from ._events import ToolEnd
 from ._params import Schema, check_json
 from ._toolspec import Context, ToolSpec, docstring, function_spec
@@ -136,7 +136,7 @@ class Runnable:
         return self._call(deepcopy(dict(call.input)), context)
 
 
-class Misfit(Exception):  # noqa: N818 - no fault of the program: the model reads it and calls again
+class Misfit(FsmError):  # noqa: N818 - no fault of the program: the model reads it and calls again
     """An input that passes the schema and still cannot become the parameters: the function was not entered."""
 
 

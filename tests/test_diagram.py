@@ -402,8 +402,9 @@ def graph_named(payload: str, *, harmless: bool = False) -> Graph:
     """Every text that somebody can choose is the payload."""
     name = "harmless" if harmless else payload
     guard, effect = Guard(name, bool, doc=name), Effect(name, "say", str, doc=name)
-    asking = Claude(model=name, max_tokens=5, history=name, output={"type": "object"})
-    other = Claude(model=name, max_tokens=5, history="other")
+    model = name.encode("utf-8", "replace").decode()  # one that cannot be sent is refused before it is drawn
+    asking = Claude(model=model, max_tokens=5, history=model, output={"type": "object"})
+    other = Claude(model=model, max_tokens=5, history="other")
     last = Final()
     asking.on(end_turn=[other.when(guard).then(effect), last], refusal=[asking.when(guard), last])
     other.on(end_turn=[asking.when(output("a", name)), last])

@@ -490,6 +490,9 @@ def test_a_loop_that_forgets_the_reply_is_caught_however_it_sends(way: str):
         emulator = Emulator([CALL] * 3)
         client: Any = watch(emulator.client() if way == "to_thread" else emulator.async_client(), on_finding="raise")
 
+        # The pool of `to_thread` may take a second thread, which cannot be told from a second worker.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
         async def send() -> None:
             if way == "await":
                 await ask(client, SAME)

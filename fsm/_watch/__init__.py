@@ -90,8 +90,9 @@ def watch(
 
     The same request again after a reply that asked for tools is a lost result (D1c) when it is sent strictly after that
     reply, by the same task or thread or by another one. It is a sample, and so are all that are the same from then on,
-    once two of them were on their way at once, the task that got the reply still runs, or an earlier reply is gone on
-    from after a later one. Samples that are drawn one after another look like the fault and are reported as one: put
+    once two of them were on their way at once, the task or thread that got the reply still runs while another one
+    sends, or an earlier reply is gone on from after a later one. A loop whose requests go to changing threads of a pool
+    is missed for that reason. Samples that are drawn one after another look like the fault and are reported as one: put
     each inside `with client.conversation(name):`. What is seen late is told late: a pool with one worker, or a first
     sample that was answered before the second left, may be reported once.
 

@@ -7,11 +7,12 @@ thread (beta) names the reply it goes on from.
 
 The same request again, after a reply that asked for tools and that nobody went on from, is a lost result or one more
 sample; the bodies are alike. What tells them apart is how they are sent. Samples are drawn side by side: two of them
-are on their way at once, or the task that got the reply still runs and may go on from it, or a reply is gone on from
-after a later one came. A body of which this was seen once is sampled, and is never called lost from then on. What is
-sent strictly one after another is a loop, whether or not each request has a task or a thread of its own, as
-`wait_for`, `create_task` and `to_thread` give it. Samples that one worker draws one after another look exactly like
-that: they are told apart by the names that the user gives them.
+are on their way at once, or the task or thread that got the reply still runs and may go on from it, or a reply is gone
+on from after a later one came. A body of which this was seen once is sampled, and is never called lost from then on.
+What is sent strictly one after another is a loop, whether or not each request has a task or a thread of its own, as
+`wait_for`, `create_task` and `to_thread` give it; only where `to_thread` takes another thread of its pool while the
+first one is idle, it is missed. Samples that one worker draws one after another look exactly like that: they are told
+apart by the names that the user gives them.
 
 Only hashes are kept, for each conversation its newest `KEPT` requests, and at most `CONVERSATIONS` conversations.
 """

@@ -41,7 +41,7 @@ _PATH = "/v1/messages"
 _serials = itertools.count(1)
 _threads = threading.local()
 _tasks: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-_running: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the same tasks by their numbers
+_running: WeakValueDictionary[int, Any] = WeakValueDictionary()  # tasks and threads by their numbers
 _SAMPLES = " If these are samples of one question, send each inside `with client.conversation(name):`."
 
 
@@ -267,10 +267,13 @@ def _sender() -> int:
         return serial
     if (known := getattr(_threads, "serial", None)) is None:
         known = _threads.serial = next(_serials)
+        _running[known] = threading.current_thread()
     return int(known)
 
 
 def _is_running(sender: Sender) -> bool:
-    """Whether the task with this number has not ended. Of a thread nothing is known: those of a pool never end."""
-    task = _running.get(sender) if isinstance(sender, int) else None
-    return task is not None and not task.done()
+    """Whether the task or thread with this number has not ended."""
+    runner = _running.get(sender) if isinstance(sender, int) else None
+    if isinstance(runner, threading.Thread):
+        return runner.is_alive()
+    return runner is not None and not runner.done()
