@@ -23,7 +23,7 @@ from examples.optimiser import Optimiser
 from examples.router import Router
 from examples.support import Shop, Support
 from examples.weather import Weather
-from fsm import Claude, MemoryStore, Question, Result, Workflow, approve, arun, deny, resume, run
+from fsm import MemoryStore, Question, Result, Workflow, approve, arun, deny, resume, run
 from fsm.testing import Emulator, Path, assert_path, happy_path, paths, replies
 
 EXAMPLES: tuple[type[Workflow], ...] = (Support, Weather, Chain, Router, Optimiser, Chat, Extraction)
