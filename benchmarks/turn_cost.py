@@ -36,8 +36,14 @@ def look_up(text: str) -> str:
     return f"{text}: {RESULT}"
 
 
+@tool(name="look_up", timeout=None)
+def look_up_here(text: str) -> str:
+    """Look something up."""
+    return f"{text}: {RESULT}"
+
+
 class Loop(Workflow):
-    """The loop that everybody writes."""
+    """The loop that everybody writes. Its tool has a time limit, so it runs in a thread of its own."""
 
     asking = Claude(model=MODEL, max_tokens=1000, tools=[look_up])
     calling = Tools()
@@ -45,6 +51,13 @@ class Loop(Workflow):
 
     asking.on(tool_use=calling, end_turn=answered)
     calling.on(tool_results=asking)
+
+
+class LoopHere(Loop):
+    """The same with a tool without a time limit, which runs in the thread of the driver."""
+
+    asking = Claude(model=MODEL, max_tokens=1000, tools=[look_up_here])
+    asking.on(tool_use=Loop.calling, end_turn=Loop.answered)
 
 
 class Canned(httpx2.BaseTransport):
@@ -117,7 +130,14 @@ def fsm() -> None:
         raise RuntimeError(str(result.verdict))
 
 
-CONTENDERS: dict[str, Callable[[], None]] = {"fsm": fsm, "SDK tool runner": runner}
+def fsm_here() -> None:
+    """The same without a hop to another thread for each tool."""
+    result = run(LoopHere, "Look them all up.", client=CLIENT)
+    if not result.ok:
+        raise RuntimeError(str(result.verdict))
+
+
+CONTENDERS: dict[str, Callable[[], None]] = {"fsm": fsm, "fsm, timeout=None": fsm_here, "SDK tool runner": runner}
 
 
 def cost(contender: Callable[[], None], turns: int, repeats: int) -> float:
@@ -142,7 +162,7 @@ def compare(turns: int, rounds: int) -> None:
             ratios[name].append(cost(contender, turns, repeats) / reference)
     print(f"N={turns:<4} bare loop {statistics.median(bares) * 1e6:8.0f} µs CPU a turn")
     for name, found in ratios.items():
-        target = f"   target ≤ {TARGETS[turns]}" if name == "fsm" and turns in TARGETS else ""
+        target = f"   target ≤ {TARGETS[turns]}" if name.startswith("fsm") and turns in TARGETS else ""
         print(f"       {name:<18} {statistics.median(found):5.2f}  ({min(found):.2f}-{max(found):.2f}){target}")
 
 
