@@ -219,6 +219,7 @@ def iterate(
     from .drivers import sync
 
     session, first = _begin(workflow, input, options, "iterate", deltas=deltas)
+    session.listens = True
     with _Claim(session):
         yield from sync.drive(session, first, deltas=deltas)
 
@@ -232,6 +233,7 @@ async def aiterate(
     from .drivers import aio
 
     session, first = _begin(workflow, input, options, "aiterate", deltas=deltas)
+    session.listens = True
     with _Claim(session):
         async with aclosing(aio.drive(session, first, deltas=deltas)) as items:
             async for item in items:

@@ -64,6 +64,7 @@ class Session:
     on_move: Callable[[Move], Any] | None = None
     on_delta: Callable[[Any], Any] | None = None
     owns_client: bool = False
+    listens: bool = False  # whether somebody iterates over the moves
     moves: int = 0
     durable: int = 0
     """How many records the journal holds for certain."""
@@ -109,13 +110,14 @@ class Session:
         return Turn(tuple(self._observed(records)), actions[0] if actions else None)
 
     def _observed(self, records: Sequence[Record]) -> list[Move]:
-        moves = []
-        for record in records:
-            if record.kind == "move":
-                self.moves += 1
-                moves.append(move_of(record, self.moves))
+        taken = [record for record in records if record.kind == "move"]
+        first, self.moves = self.moves + 1, self.moves + len(taken)
+        is_logged = log.isEnabledFor(logging.INFO)
+        if not (self.listens or is_logged or self.on_move is not None):
+            return []
+        moves = [move_of(record, number) for number, record in enumerate(taken, first)]
         for move in moves:
-            if log.isEnabledFor(logging.INFO):
+            if is_logged:
                 tags = "".join(f" {one_line(k)}={one_line(v)}" for k, v in self.tags.items())
                 log.info("run=%s %s request_id=%s%s", one_line(self.run_id), move, move.request_id, tags)
             if self.on_move is not None:
