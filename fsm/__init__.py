@@ -43,16 +43,13 @@ from ._guards import (
 )
 from ._params import Limits
 from ._records import Move, Record, Verdict
+from ._result import Result, approve, deny, edit
 from ._running import (
-    Result,
     aiterate,
-    approve,
     aresume,
     arun,
     ask_on_terminal,
     cancel,
-    deny,
-    edit,
     iterate,
     resume,
     run,

@@ -31,8 +31,8 @@ from fsm import (
 )
 from fsm._actions import Action, SendRequest
 from fsm._conversation import Conversation
+from fsm._conversation._heads import Heads
 from fsm._events import Failed, Replied, Started, ToolEnd, ToolsEnded
-from fsm._heads import Heads
 from fsm._legality import violations
 from fsm._records import Record
 

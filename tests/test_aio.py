@@ -33,7 +33,7 @@ from fsm import (
     arun,
     tool,
 )
-from fsm._fold import UNKNOWN_OUTCOME
+from fsm._conversation._fold import UNKNOWN_OUTCOME
 from fsm.drivers._pump import Session
 from fsm.testing import Emulator, replies
 from fsm.testing.replies import Reply

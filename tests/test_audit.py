@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fsm._ledger import Ledger, Standing
 from fsm._legality import Legality
-from fsm._rawjson import raw_member
 from fsm._wire import Wire
+from fsm._wire._rawjson import raw_member
 from fsm.audit import KINDS, Report, _lines, _turns, audit
 from fsm.audit._exchange import Exchange, exchange_of
 

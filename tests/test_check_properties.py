@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from fsm._alphabet import accepted_by
 from fsm._check import check
+from fsm._check._flow import BUDGET, explore, same_request
+from fsm._check._paths import components
 from fsm._effects import compact, discard, effect, say
 from fsm._facts import Facts
-from fsm._flow import BUDGET, explore, same_request
 from fsm._graph import Edge, Graph, build_graph
 from fsm._guards import guard
 from fsm._ledger import Standing, after_reply, is_kept
-from fsm._paths import components
 from fsm._states import Approval, Claude, Code, Final, Human, State, Tools
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}

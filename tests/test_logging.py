@@ -86,9 +86,9 @@ def test_nothing_is_said_below_the_level(caplog: pytest.LogCaptureFixture) -> No
 def test_that_nothing_limits_the_runs_is_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsm import _running
+    from fsm import _opening
 
-    monkeypatch.setattr(_running, "_said_once", [])
+    monkeypatch.setattr(_opening, "_said_once", [])
     both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, limits=Limits(turns=5))
     assert "limit" not in caplog.text
     for _ in range(3):

@@ -32,7 +32,7 @@ from fsm import (
     tool,
 )
 from fsm._conversation import MAX_RESENDS
-from fsm._fold import UNKNOWN_OUTCOME
+from fsm._conversation._fold import UNKNOWN_OUTCOME
 from fsm.testing import Emulator, replies
 from fsm.testing.replies import Reply
 

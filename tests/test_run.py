@@ -42,7 +42,7 @@ from fsm import (
     say,
     tool,
 )
-from fsm._fold import UNKNOWN_OUTCOME
+from fsm._conversation._fold import UNKNOWN_OUTCOME
 from fsm.drivers import _pump, _threads, sync
 from fsm.testing import Emulator, replies
 

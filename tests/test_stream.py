@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm import _sse
 from fsm._errors import WireError
 from fsm._reading import read
-from fsm._wire import Delta, StreamError, StreamReader, Wire, iter_sse, message_from_events, split_streams
+from fsm._wire import Delta, StreamError, StreamReader, Wire, _sse, iter_sse, message_from_events, split_streams
 
 USAGE = {"input_tokens": 7, "output_tokens": 1}
 

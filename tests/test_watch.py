@@ -1052,7 +1052,7 @@ def test_an_error_of_ours_while_a_stream_is_read(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("broken")
 
     client = watch(Emulator([CALL]).client())
-    monkeypatch.setattr("fsm._stream.StreamReader.feed", broken)
+    monkeypatch.setattr("fsm._wire._stream.StreamReader.feed", broken)
     events = list(ask(client, [{"role": "user", "content": "7?"}], stream=True))
     assert events[-1].type == "message_stop"
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from fsm._alphabet import ALPHABET, ERROR_TYPES
 from fsm._errors import WireError
-from fsm._rawjson import MAX_DEPTH, members, replaced
 from fsm._reading import read
 from fsm._wire import (
     LONGEST_MESSAGE,
@@ -23,6 +22,7 @@ from fsm._wire import (
     failed_malformed,
     read_message,
 )
+from fsm._wire._rawjson import MAX_DEPTH, members, replaced
 
 MESSAGE = {
     "id": "msg_1",

@@ -9,10 +9,10 @@ from attrs import evolve, field, frozen
 
 from fsm._alphabet import ALPHABET, Group
 from fsm._compile import Plan
+from fsm._conversation._fold import cap_of, family
 from fsm._errors import ConversationEnded, DecisionError, IllegalMove
 from fsm._events import Failed
 from fsm._facts import Call, Facts, Failure, Reply, Result, Usage
-from fsm._fold import cap_of, family
 from fsm._graph import Edge
 from fsm._legality import Violation
 from fsm._reading import Reading

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fsm._rawjson import parse
 from fsm._wire import clean
+from fsm._wire._rawjson import parse
 
 from ._exchange import Unread, exchange_of, is_exchange
 from ._judge import Judge

@@ -23,7 +23,6 @@ from fsm._alphabet import ERROR_TYPES
 from fsm._encoded import encode
 from fsm._errors import ApiError, WireError
 from fsm._events import Failed
-from fsm._rawjson import parse, raw_member
 from fsm._wire import (
     StreamError,
     StreamReader,
@@ -36,6 +35,7 @@ from fsm._wire import (
     read_message,
     split_streams,
 )
+from fsm._wire._rawjson import parse, raw_member
 
 __all__ = ["COUNTING", "MESSAGES", "Exchange", "Unread", "exchange_of", "is_exchange"]
 

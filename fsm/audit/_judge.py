@@ -14,10 +14,10 @@ from fsm._facts import Facts, Failure
 from fsm._ledger import Ledger, Standing, is_kept
 from fsm._legality import REQUIRED, Legality, violations
 from fsm._models import model_facts
-from fsm._rawjson import parse
 from fsm._reading import Reading, read
 from fsm._single import single_plan
 from fsm._wire import Wire, clean
+from fsm._wire._rawjson import parse
 
 from ._exchange import COUNTING, MESSAGES, Exchange, Unread
 from ._report import Found, Kind

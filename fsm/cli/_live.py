@@ -20,7 +20,7 @@ from ._show import BAD, DIM, GOOD, GUTTER, HEAD, WARN, Part, Screen, style_of
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from fsm._running import Result
+    from fsm._result import Result
     from fsm._wire import Delta
 
 _NUMBER = 4  # columns for the number of a move

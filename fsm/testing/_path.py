@@ -15,7 +15,7 @@ from fsm.testing._reply import Reply
 from fsm.testing._steps import Script
 
 if TYPE_CHECKING:
-    from fsm._running import Result
+    from fsm._result import Result
 
 _ARROW = " → "
 

@@ -9,11 +9,11 @@ from attrs import define, evolve, field
 
 from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
 from fsm._conversation import Conversation
+from fsm._conversation._heads import Heads
 from fsm._events import Cancelled, Event, Resumed, TimePassed
 from fsm._facts import Facts
-from fsm._heads import Heads
 from fsm._records import Move
-from fsm._running import Result
+from fsm._result import Result
 from fsm._states import Outcome
 from fsm._toolspec import Context, ToolSpec
 from fsm._workflow import Workflow

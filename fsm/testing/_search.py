@@ -15,7 +15,8 @@ import json
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
-from fsm._fold import RunState, family
+from fsm._conversation._fold import family
+from fsm._conversation._run_state import RunState
 from fsm._graph import Edge
 from fsm.testing._steps import Step, Steps
 from fsm.testing._world import Key, Node, StepFailed, World

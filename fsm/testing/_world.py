@@ -15,6 +15,8 @@ from attrs import field, frozen
 
 from fsm._actions import Action, AskHuman, RunCode, RunTools, SendRequest, Wait
 from fsm._conversation import Conversation
+from fsm._conversation._heads import Heads
+from fsm._conversation._run_state import RunState
 from fsm._errors import FsmError, WireError
 from fsm._events import (
     Answered,
@@ -30,8 +32,6 @@ from fsm._events import (
     ToolEnd,
     ToolsEnded,
 )
-from fsm._fold import RunState
-from fsm._heads import Heads
 from fsm._states import Claude
 from fsm._wire import failed_from_response, failed_malformed, read_message
 from fsm._workflow import WorkflowType

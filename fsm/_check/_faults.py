@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import frozen
 
+from fsm._graph import Edge, Graph, Node
+
 from ._findings import Finding
-from ._graph import Edge, Graph, Node
 
 
 @frozen

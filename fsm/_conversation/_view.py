@@ -10,14 +10,16 @@ from typing import Any
 
 from attrs import evolve
 
-from ._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
-from ._errors import DecisionError
-from ._facts import Facts, Reply
-from ._fold import OpenCallState, RunState, cap_of, closes, family, results_of
-from ._graph import Graph
+from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
+from fsm._errors import DecisionError
+from fsm._facts import Facts, Reply
+from fsm._graph import Graph
+from fsm._records import Verdict
+from fsm._states import Claude, Code
+
+from ._fold import cap_of, closes, family, results_of
 from ._heads import Head, Heads
-from ._records import Verdict
-from ._states import Claude, Code
+from ._run_state import OpenCallState, RunState
 
 
 class View:

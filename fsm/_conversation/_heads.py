@@ -12,10 +12,10 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ._encoded import encode
-from ._graph import Graph
-from ._params import Schema
-from ._states import Claude
+from fsm._encoded import encode
+from fsm._graph import Graph
+from fsm._params import Schema
+from fsm._states import Claude
 
 COMPACT_BETA = "compact-2026-09-04"  # S10.2
 

@@ -24,13 +24,13 @@ from typing import Any
 
 from attrs import evolve
 
-from ._actions import Action, Question
-from ._alphabet import ALPHABET, Group
-from ._compile import Plan
-from ._effects import as_blocks
-from ._encoded import plain
-from ._errors import ConversationEnded, DeclarationError, IllegalRequest, RunError
-from ._events import (
+from fsm._actions import Action, Question
+from fsm._alphabet import ALPHABET, Group
+from fsm._compile import Plan
+from fsm._effects import as_blocks
+from fsm._encoded import plain
+from fsm._errors import ConversationEnded, DeclarationError, IllegalRequest, RunError
+from fsm._events import (
     Answered,
     Cancelled,
     CodeEnded,
@@ -43,15 +43,17 @@ from ._events import (
     TimePassed,
     ToolsEnded,
 )
+from fsm._ledger import Ledger
+from fsm._legality import Legality
+from fsm._params import unsendable
+from fsm._reading import Reading, read
+from fsm._records import Record, Verdict
+from fsm._states import Claude, Code
+
 from ._evidence import evidence_of
-from ._fold import OpenCallState, RunState, apply
+from ._fold import apply
 from ._heads import Heads
-from ._ledger import Ledger
-from ._legality import Legality
-from ._params import unsendable
-from ._reading import Reading, read
-from ._records import Record, Verdict
-from ._states import Claude, Code
+from ._run_state import OpenCallState, RunState
 from ._step import Step
 from ._view import View, verdict_of
 

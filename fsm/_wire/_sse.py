@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ._errors import WireError
+from fsm._errors import WireError
 
 MAX_EVENT = 16 * 1024 * 1024
 """Bytes of one line, and of the data of one event. More is no reply but an attack or a fault."""

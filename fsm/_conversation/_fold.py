@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from ._alphabet import ALPHABET, Group
-from ._events import Decision, ToolEnd
-from ._facts import SUCCESS, Call, Failure, Result, Usage
-from ._graph import Graph
-from ._ledger import Ledger, Standing, after_reply, is_kept
-from ._models import model_facts
-from ._reading import Reading, read
-from ._records import Record
-from ._states import Claude
-from ._stuck import Detector
+from fsm._alphabet import ALPHABET, Group
+from fsm._events import Decision, ToolEnd
+from fsm._facts import SUCCESS, Failure, Result
+from fsm._graph import Graph
+from fsm._ledger import Ledger, Standing, after_reply, is_kept
+from fsm._models import model_facts
+from fsm._reading import Reading, read
+from fsm._records import Record
+from fsm._states import Claude
+
+from ._run_state import OpenCallState, PendingReply, RunState
 
 UNKNOWN_OUTCOME = (
     "The outcome of this call is unknown: the process stopped while it ran. It may or may not have taken effect; "
@@ -32,102 +33,6 @@ UNKNOWN_OUTCOME = (
 _CUT_GROUPS = frozenset({Group.CUT})
 _CLOSING = frozenset({"tool_results", "denied", "expired"})
 _CALL_KINDS = frozenset({"Tools", "Approval"})
-
-
-@frozen
-class OpenCallState:
-    """A call of the newest reply that is not answered yet."""
-
-    call: Call
-    begun: bool = False
-    unknown: bool = False
-    decision: Decision | None = None
-    end: ToolEnd | None = None
-
-    @property
-    def input(self) -> Mapping[str, Any]:
-        """What to run it with: the person's edit, else the model's input."""
-        edited = self.decision.input if self.decision and self.decision.verb == "edit" else None
-        return self.call.input if edited is None else edited
-
-
-@frozen
-class PendingReply:
-    """A recorded reply whose move is not taken yet."""
-
-    content: list[Any]
-    content_json: str
-    history: str
-    summary: bool = False
-
-
-class RunState:
-    """What is known of a run. `copy` is shallow, because values are replaced and never changed in place."""
-
-    def __init__(self, state: str) -> None:
-        self.state = state
-        self.seq = self.moves = self.turns = self.tool_calls = self.requests = 0
-        self.at = self.elapsed = 0.0
-        self.run_id = ""
-        self.tags: Mapping[str, str] = {}
-        self.systems: Mapping[str, Any] = {}
-        self.limits: Mapping[str, float] = {}
-        self.ledgers: Mapping[str, Ledger] = {}
-        self.waiting: tuple[Mapping[str, Any], ...] = ()  # messages for the next Claude state without a prompt
-        self.given: Any = None  # the run's input, as guards see it
-        self.said: Any = None
-        self.open: Mapping[str, OpenCallState] = {}
-        self.home: str | None = None  # the history whose newest reply has open calls
-        self.shelved: tuple[tuple[str | None, Mapping[str, OpenCallState]], ...] = ()  # calls that wait for those
-        self.pending: PendingReply | None = None
-        self.reading: Reading | None = None
-        self.output: Any = None
-        self.continued = ""  # the text that the newest reply goes on from, after a cut
-        self.is_continuing = False
-        self.failure: Failure | None = None
-        self.results: tuple[Result, ...] = ()
-        self.values: Mapping[str, Any] = {}
-        self.usage = Usage()
-        self.price: float | None = 0.0
-        self.attempts: Mapping[tuple[str, str], int] = {}
-        self.waited: Mapping[str, float] = {}
-        self.rounds: Mapping[tuple[str, str, int], int] = {}
-        self.tokens: Mapping[str, int] = {}
-        self.models: Mapping[str, str] = {}
-        self.compacting: frozenset[str] = frozenset()
-        self.request: Mapping[str, Any] | None = None  # sent, not answered
-        self.answered = ""  # the hash of the newest request, once a reply came
-        self.is_unsaid = False  # the newest move had words that could not be said (R16)
-        self.request_ids: Any = None  # a linked list: (newest, (older, ...)), so that adding costs the same every turn
-        self.wait_until: float | None = None
-        self.wait_seconds = 0.0
-        self.asked: Mapping[str, Any] | None = None
-        self.code: Mapping[str, Any] | None = None
-        self.parked: Mapping[str, Any] | None = None
-        self.closed: Mapping[str, Any] | None = None
-        self.last_event = ""
-        self.evidence: Mapping[str, Any] = {}
-        self.detector = Detector.start()
-        self.finding: Any = None
-        self.free: frozenset[str] = frozenset()  # what the next request is exempt from: stuck, over_limit
-
-    def copy(self) -> Self:
-        """The same facts in a new object."""
-        new = object.__new__(type(self))
-        new.__dict__ = self.__dict__.copy()
-        return new
-
-    def ledger(self, history: str) -> Ledger:
-        """The ledger of a history, empty at first."""
-        return self.ledgers.get(history) or Ledger()
-
-    def with_ledger(self, history: str, ledger: Ledger) -> None:
-        """Put a ledger in its place."""
-        self.ledgers = {**self.ledgers, history: ledger}
-
-    def max_tokens(self, state: Claude) -> int:
-        """What the next request of this state asks for."""
-        return self.tokens.get(state.name or "", state.max_tokens)
 
 
 def apply(run: RunState, record: Record, graph: Graph) -> None:

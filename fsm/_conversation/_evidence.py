@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._errors import IllegalRequest
-from ._fold import RunState
-from ._ledger import Ledger, Standing
+from fsm._errors import IllegalRequest
+from fsm._ledger import Ledger, Standing
+
+from ._run_state import RunState
 
 
 def evidence_of(error: IllegalRequest) -> dict[str, Any]:

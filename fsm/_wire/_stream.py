@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
+from fsm._errors import ApiError, WireError
+
 from ._blocks import Block, Delta
-from ._errors import ApiError, WireError
 from ._rawjson import parse, raw_member
 from ._sse import SseDecoder
 

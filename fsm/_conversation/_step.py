@@ -6,19 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ._alphabet import ALPHABET
-from ._compile import Plan
-from ._effects import as_blocks
-from ._encoded import plain
-from ._errors import DecisionError, IllegalRequest
+from fsm._alphabet import ALPHABET
+from fsm._compile import Plan
+from fsm._effects import as_blocks
+from fsm._encoded import plain
+from fsm._errors import DecisionError, IllegalRequest
+from fsm._facts import Facts
+from fsm._graph import Edge
+from fsm._ledger import Standing
+from fsm._records import Record
+from fsm._states import Approval, Claude, Code, Human
+
 from ._evidence import evidence_of, limit_reached, unlawful
-from ._facts import Facts
-from ._fold import RunState, apply
-from ._graph import Edge
+from ._fold import apply
 from ._heads import Heads
-from ._ledger import Standing
-from ._records import Record
-from ._states import Approval, Claude, Code, Human
+from ._run_state import RunState
 from ._view import View
 
 _NO_FACTS = Facts("", "")

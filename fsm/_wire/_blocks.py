@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from ._errors import WireError
+from fsm._errors import WireError
+
 from ._rawjson import paired, parse, quoted, raw_member, replaced, storable
 
 # G3. Block types that are not here and end in `_tool_result`, or are in _COMPLETE, come whole; others are unknown (G9).

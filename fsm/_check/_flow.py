@@ -16,11 +16,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 from attrs import frozen
 
+from fsm._graph import Edge, Graph, Node
+from fsm._ledger import Standing, after_reply, is_kept
+from fsm._states import Claude
+
 from ._faults import Fault, fault_finding, first_ones
 from ._findings import Finding
-from ._graph import Edge, Graph, Node
-from ._ledger import Standing, after_reply, is_kept
-from ._states import Claude
 
 BUDGET = 20_000
 """Moves tried for one history. Beyond it the walk ends; the running ledger refuses what is left (rule 5)."""

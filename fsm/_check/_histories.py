@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
+from fsm._graph import Graph, Node
+from fsm._models import model_facts
+from fsm._states import Claude
+
 from ._findings import Finding, Severity
-from ._graph import Graph, Node
-from ._models import model_facts
-from ._states import Claude
 
 
 def _members(graph: Graph) -> dict[str, list[tuple[Node, Claude]]]:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from math import isnan
 from typing import NoReturn
 
-from ._alphabet import ERROR_TYPES, SPEND_CAPS, event_of_status
+from fsm._alphabet import ERROR_TYPES, SPEND_CAPS, event_of_status
+from fsm._errors import WireError
+from fsm._events import Failed
+
 from ._blocks import Delta
-from ._errors import WireError
-from ._events import Failed
 from ._rawjson import members, parse
 from ._sse import iter_sse
 from ._stream import (

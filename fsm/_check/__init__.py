@@ -22,15 +22,16 @@ from collections.abc import Iterator
 
 from attrs import evolve
 
-from ._alphabet import ALPHABET, FINAL_NAMES, Group, accepted_by
-from ._effects import Effect
+from fsm._alphabet import ALPHABET, FINAL_NAMES, Group, accepted_by
+from fsm._effects import Effect
+from fsm._graph import Edge, Graph, Node
+from fsm._guards import Guard, idle, leaves, reads, required_of
+from fsm._states import Approval, Claude, Code, Human, Tools
+
 from ._findings import TITLES, Finding
 from ._flow import explore
-from ._graph import Edge, Graph, Node
-from ._guards import Guard, idle, leaves, reads, required_of
 from ._histories import check_histories, misbegun
 from ._paths import check_paths
-from ._states import Approval, Claude, Code, Human, Tools
 
 __all__ = ["TITLES", "Finding", "check", "required"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from ._alphabet import ALPHABET, Group
+from fsm._alphabet import ALPHABET, Group
+from fsm._graph import Edge, Graph
+from fsm._guards import bounds
+
 from ._findings import Finding
 from ._flow import live_edges
-from ._graph import Edge, Graph
-from ._guards import bounds
 
 Links = Mapping[str, Collection[str]]
 

@@ -1,0 +1,346 @@
+"""Putting a `Session` together: options are checked, a run is begun anew or folded from its journal.
+
+Everything that is slow to import is imported inside.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ._actions import Question
+from ._effects import as_blocks
+from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
+from ._events import Event, Resumed, Started, TimePassed
+from ._params import Limits, unsendable
+from ._records import Move
+from ._result import Answer, Result
+from ._states import Claude
+from ._workflow import Workflow, WorkflowType
+from .journal import MemoryStore, Store
+
+if TYPE_CHECKING:
+    from ._wire import Delta
+    from .drivers._pump import Session
+
+Ask = Callable[[Question], Answer | Awaitable[Answer | None] | None]
+
+
+class Options(TypedDict, total=False):
+    """What `run`, `arun`, `iterate`, `aiterate`, `resume` and `aresume` take.
+
+    deps: given to tools and `Code` as `Context.deps`; never recorded.
+    client: an `anthropic` client; made from the environment when it is missing.
+    journal: a `Store`; in memory when it is missing.
+    tags: strings that go to tools, records and log lines.
+    ask: called with a `Question` when a person must act; returns the answer, or None to park.
+    stream: send every request as a stream.
+    on_delta: called with each `Delta` as it comes (streams).
+    on_move: called with each `Move` once it is recorded.
+    limits: `Limits` of this run; they replace the workflow's where they are set.
+    clock: seconds since the epoch. sleep: waits that many seconds. Both for tests.
+    """
+
+    deps: Any
+    client: Any
+    journal: Store | None
+    tags: Mapping[str, str] | None
+    ask: Ask | None
+    stream: bool
+    on_delta: Callable[[Delta], Any] | None
+    on_move: Callable[[Move], Any] | None
+    limits: Limits | None
+    clock: Callable[[], float]
+    sleep: Callable[[float], Any]
+
+
+class RunOptions(Options, total=False):
+    """What a new run takes besides.
+
+    run_id: names the run in the journal; made when it is missing.
+    after: a `Result` whose histories the new run goes on from.
+    """
+
+    run_id: str | None
+    after: Result | None
+
+
+class Claim:
+    """One driver a run; the claim ends with the drive, however it ends."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __enter__(self) -> None:
+        self.session.store.claim(self.session.run_id)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.session.store.release(self.session.run_id)
+        if isinstance(error, FsmError) and not isinstance(error, ConcurrentWriter):
+            error.add_note(f"run_id: {self.session.run_id}")
+
+
+def begin(
+    workflow: type[Workflow], given: Any, options: RunOptions, verb: str, *, deltas: bool = False
+) -> tuple[Session, list[Event]]:
+    messages = input_messages(given)
+    run_id = options.get("run_id") or os.urandom(8).hex()
+    session = _session(workflow, run_id, options, verb, deltas=deltas)
+    session.toolbox.check_deps(session.deps, verb)
+    heads = session.conversation.heads
+    systems = _systems(workflow, options.get("deps"))
+    limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
+    if not limits:
+        _say_once_that_nothing_limits()
+    if "money" in limits:
+        _check_prices(workflow)
+    if options.get("run_id") is not None and run_id in session.store.runs():
+        msg = f"the journal has a run '{run_id}' already: resume() it, or choose another run_id"
+        raise RunError(msg)
+    after = options.get("after")
+    started = Started(
+        session.clock(),
+        run_id,
+        messages,
+        tags=dict(session.tags),
+        systems=systems,
+        heads=heads.digests(systems),
+        carried=after.carried() if after is not None else {},
+        limits=limits,
+    )
+    return session, [started]
+
+
+def _session(
+    workflow: type[Workflow], run_id: str, options: Options | RunOptions, verb: str, *, deltas: bool = False
+) -> Session:
+    from random import random
+
+    from ._conversation import Conversation
+    from ._conversation._heads import Heads
+    from .drivers._pump import Session
+
+    if not isinstance(workflow, WorkflowType):
+        msg = f"{verb}() takes a Workflow class, not {workflow!r}"
+        raise UsageError(msg)
+    is_async = verb in _ASYNC
+    _check_options(options, verb)
+    _check_client(options.get("client"), verb)
+    store = options.get("journal")
+    toolbox = workflow.toolbox
+    return Session(
+        conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
+        store=store if store is not None else MemoryStore(),
+        run_id=run_id,
+        toolbox=toolbox,
+        make_client=lambda: options.get("client") or _default_client(is_async=is_async),
+        deps=options.get("deps"),
+        tags=options.get("tags") or {},
+        clock=_checked_clock(options.get("clock")),
+        draw=random,
+        sleep=options.get("sleep") or _sleeper(is_async=is_async),
+        ask=options.get("ask"),
+        stream=bool(options.get("stream") or deltas or options.get("on_delta")),
+        on_move=options.get("on_move"),
+        on_delta=options.get("on_delta"),
+        owns_client=options.get("client") is None,
+    )
+
+
+_TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "journal": (lambda given: isinstance(given, Store), "a Store such as MemoryStore()"),
+    "limits": (lambda given: isinstance(given, Limits), "Limits(...)"),
+    "after": (lambda given: isinstance(given, Result), "the Result of a run that ended"),
+    "run_id": (lambda given: isinstance(given, str) and bool(given), "a name"),
+    "tags": (
+        lambda given: isinstance(given, Mapping) and all(isinstance(t, str) for pair in given.items() for t in pair),
+        "a dict of strings",
+    ),
+    **dict.fromkeys(("ask", "on_delta", "on_move", "clock", "sleep"), (callable, "a function")),
+}
+
+
+_TWINS = {"run": "arun", "iterate": "aiterate", "resume": "aresume"}
+_ASYNC = {twin: verb for verb, twin in _TWINS.items()}
+_BEGINS = frozenset({"run", "arun", "iterate", "aiterate"})
+
+
+def _checked_clock(clock: Callable[[], float] | None) -> Callable[[], float]:
+    """The clock, refusing what is no time before it is recorded."""
+    if clock is None:
+        return time.time
+    told = clock
+
+    def now() -> float:
+        at: Any = told()
+        if isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at):
+            msg = f"clock= returned {at!r}: it returns seconds since the epoch"
+            raise UsageError(msg)
+        return at
+
+    return now
+
+
+def _check_options(options: Options | RunOptions, verb: str) -> None:
+    """Refuse an option that is unknown or of the wrong type, and an async function where nothing awaits it.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    known = (RunOptions if verb in _BEGINS else Options).__annotations__
+    unknown = set(options) - set(known)
+    if unknown:
+        msg = f"{verb}(): unknown option {min(unknown)!r}; known: {', '.join(known)}"
+        raise UsageError(msg)
+    for name, given in options.items():
+        fits, form = _TAKES.get(name, (None, ""))
+        if given is not None and fits is not None and not fits(given):
+            msg = f"{name}= takes {form}, not {given!r}"
+            raise UsageError(msg)
+        if verb not in _ASYNC and inspect.iscoroutinefunction(given):
+            instead = f"use {_TWINS[verb]}()" if verb in _TWINS else "give a plain function"
+            msg = f"{name}= is an async function, which {verb}() does not await: {instead}"
+            raise UsageError(msg)
+
+
+def _sleeper(*, is_async: bool) -> Callable[[float], Any]:
+    if not is_async:
+        return time.sleep
+    import asyncio
+
+    return asyncio.sleep
+
+
+def _check_client(given: Any, verb: str) -> None:
+    if given is None:
+        return
+    is_async = verb in _ASYNC
+    post = getattr(given, "post", None)
+    if post is None or inspect.iscoroutinefunction(post) != is_async:
+        kind = "AsyncAnthropic" if is_async else "Anthropic"
+        twin = {**_TWINS, **_ASYNC}.get(verb)
+        fitting = "" if post is None or twin is None else f"; {twin}() takes this one"
+        msg = f"{verb}() needs a client of the kind anthropic.{kind}, not {type(given).__name__}{fitting}"
+        raise UsageError(msg)
+
+
+def _default_client(*, is_async: bool) -> Any:
+    from . import _sdk
+
+    return _sdk.default_async_client() if is_async else _sdk.default_client()
+
+
+def _systems(workflow: type[Workflow], deps: Any) -> dict[str, Any]:
+    """What the `system=` functions give, once a run: frozen from here on (R35)."""
+    made = {}
+    for node in workflow.graph.nodes:
+        if isinstance(node.state, Claude) and callable(node.state.system):
+            try:
+                text = node.state.system(deps)
+            except Exception as error:
+                msg = f"the system= function of '{node.name}' failed: {type(error).__name__}: {error}"
+                raise UsageError(msg) from error
+            if not isinstance(text, str) or unsendable(text) is not None:
+                msg = f"the system= function of '{node.name}' returned {text!r}: it returns text"
+                raise UsageError(msg)
+            made[node.name] = text
+    return made
+
+
+def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
+    """The input of a run as messages.
+
+    Raises:
+        UsageError: nothing, or nothing that can be said.
+    """
+    if isinstance(given, (list, tuple)) and given and all(isinstance(m, Mapping) and "role" in m for m in given):
+        for number, message in enumerate(given):
+            if not isinstance(message.get("content"), (str, list, tuple)) and message["role"] != "system":  # R8
+                msg = f"message {number} of the input has no content: give text or a list of content blocks"
+                raise UsageError(msg)
+        return tuple(given)
+    if isinstance(given, str) and not given.strip():
+        msg = "the input is empty: give text, content blocks or a list of messages"
+        raise UsageError(msg)
+    try:
+        return ({"role": "user", "content": as_blocks(given)},)
+    except DeclarationError:
+        msg = f"the input is text, content blocks or a list of messages, not {given!r}"
+        raise UsageError(msg) from None
+
+
+def _check_prices(workflow: type[Workflow]) -> None:
+    from ._prices import price_of
+
+    for node in workflow.graph.nodes:
+        if isinstance(node.state, Claude) and price_of(node.state.model, {}) is None:
+            msg = (
+                f"the price of '{node.state.model}' ('{node.name}') is unknown, so Limits(money=) cannot be kept: "
+                "limit tokens= instead"
+            )
+            raise UsageError(msg)
+
+
+_said_once: list[bool] = []
+
+
+def _say_once_that_nothing_limits() -> None:
+    if not _said_once:
+        from .drivers._pump import log
+
+        _said_once.append(True)
+        log.info("runs have no limits; pass limits=Limits(turns=...) to bound what a run may use")
+
+
+def reopen(workflow: type[Workflow], run_id: str, options: Options, verb: str) -> Session:
+    if options.get("journal") is None:
+        msg = f"{verb}() needs journal=: the store that holds the run"
+        raise UsageError(msg)
+    session = _session(workflow, run_id, options, verb)
+    records = session.store.read(run_id)
+    begun = records[0].data
+    if begun["workflow"] != workflow.name:
+        msg = f"run '{run_id}' is a run of '{begun['workflow']}', not of '{workflow.name}'"
+        raise RunError(msg)
+    changed = [s for s, d in session.conversation.heads.digests(begun["systems"]).items() if begun["heads"].get(s) != d]
+    if changed:
+        msg = (
+            f"run '{run_id}' began with another model, system, tools or parameters in {', '.join(changed)}: its "
+            "history is bound to them (R35). Resume it with the workflow it began with, or start a new run with after="
+        )
+        raise RunError(msg)
+    session.conversation.fold(records)
+    session.durable = session.conversation.run.seq
+    session.moves = session.conversation.run.moves
+    session.tags = begun["tags"]
+    return session
+
+
+def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
+    from .drivers._pump import answer_event
+
+    conversation = session.conversation
+    if conversation.finished:
+        if answer is not None:
+            msg = f"run '{session.run_id}' has ended in '{conversation.run.state}': there is nothing to answer"
+            raise RunError(msg)
+        return []
+    session.toolbox.check_deps(session.deps, verb)
+    now = session.clock()
+    if answer is None:
+        return [Resumed(now), TimePassed(now)]
+    question = conversation.question()
+    if question is None:
+        msg = f"run '{session.run_id}' asks nobody in state '{conversation.run.state}': there is nothing to answer"
+        raise RunError(msg)
+    return [answer_event(now, question, answer, session.toolbox)]
+
+
+def result_of(workflow: type[Workflow], session: Session) -> Result:
+    conversation = session.conversation
+    records = tuple(session.store.read(session.run_id))
+    return Result(workflow, session.run_id, conversation.verdict(), records, conversation)

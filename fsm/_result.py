@@ -1,0 +1,128 @@
+"""What came of a run, and what a person may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from ._actions import Question
+from ._events import Decision
+from ._facts import Reply
+from ._records import Move, Record, Verdict
+from ._states import State
+from ._workflow import WorkflowType
+
+if TYPE_CHECKING:
+    from ._conversation import Conversation
+    from .diagram import Format
+
+Answer = str | Sequence[Mapping[str, Any]] | Decision | Mapping[str, Decision]
+"""What a person answers: text or content blocks, one decision for all calls, or decisions by call id."""
+
+
+def approve() -> Decision:
+    """Let the call run as it is."""
+    return Decision("approve")
+
+
+def edit(new_input: Mapping[str, Any]) -> Decision:
+    """Let the call run with this input instead; its result says that a person changed it."""
+    return Decision("edit", input=dict(new_input))
+
+
+def deny(reason: str | None = None) -> Decision:
+    """Do not run the call; the model reads the reason."""
+    return Decision("deny", reason=reason)
+
+
+@frozen
+class Result:
+    """How a run ended, or where it is parked.
+
+    `messages` is the history that the newest reply belongs to, `moves` every arrow that was taken.
+    """
+
+    workflow: WorkflowType = field(repr=False)
+    run_id: str
+    verdict: Verdict
+    records: tuple[Record, ...] = field(repr=False)
+    _conversation: Conversation = field(repr=False)
+
+    @property
+    def state(self) -> str:
+        """The name of the final state, or of the state it is parked in."""
+        return self.verdict.state
+
+    def at(self, state: State) -> bool:
+        """Whether it stands in this state: `result.at(Support.answered)`."""
+        return state.name == self.state
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended in a final state that counts as success."""
+        node = self.workflow.graph.by_name[self.state]
+        return node.is_final and node.ok
+
+    @property
+    def parked(self) -> bool:
+        """Whether it stands still and `resume` goes on."""
+        return not self.workflow.graph.by_name[self.state].is_final
+
+    @property
+    def reply(self) -> Reply | None:
+        """The newest reply."""
+        reading = self._conversation.run.reading
+        return reading.reply if reading is not None else None
+
+    @property
+    def question(self) -> Question | None:
+        """What a person is asked, where the run is parked for one: calls with their inputs, or words."""
+        return self._conversation.question() if self.parked else None
+
+    @property
+    def text(self) -> str:
+        """The text of the newest reply, with what it continues, a partial one included; empty before the first."""
+        return self._conversation.run.continued + self.reply.text if self.reply is not None else ""
+
+    @property
+    def output(self) -> Any:
+        """The structured output of the newest reply, or None."""
+        return self._conversation.run.output
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What the `Code` states and plain effects gave, by name."""
+        return self._conversation.run.values
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of the history that the newest reply belongs to, as the API takes them."""
+        return self.history(self._last_history())
+
+    def history(self, name: str = "main") -> list[dict[str, Any]]:
+        """The messages of a history."""
+        return self._conversation.run.ledger(name).messages()
+
+    def carried(self) -> dict[str, tuple[str, ...]]:
+        """The histories as a new run takes them up (`after=`): open calls answered, a paused tail cut."""
+        return self._conversation.carry()
+
+    def _last_history(self) -> str:
+        requests = [r.data["history"] for r in self.records if r.kind == "request"]
+        return requests[-1] if requests else "main"
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """Every arrow that was taken, in order."""
+        from .drivers._pump import move_of
+
+        taken = [record for record in self.records if record.kind == "move"]
+        return tuple(move_of(record, number) for number, record in enumerate(taken, 1))
+
+    def diagram(self, format: Format = "svg", **options: Any) -> str:
+        """The picture of the workflow with the path numbered and the current state marked."""
+        from .diagram import Overlay, render
+
+        return render(self.workflow.graph, format, overlay=Overlay(self.moves, current=self.state), **options)
