@@ -51,6 +51,7 @@ IMPURE: tuple[tuple[str, ...], ...] = (
     ("_prices",),
     ("_wire",),
     ("_sdk",),
+    ("_results",),
     ("tools", "diagram", "stores"),
     ("drivers",),
     ("_workflow",),

@@ -28,7 +28,7 @@ from fsm._actions import Action, Question
 from fsm._alphabet import ALPHABET, Group
 from fsm._compile import Plan
 from fsm._effects import as_blocks
-from fsm._encoded import plain
+from fsm._encoded import encode, plain
 from fsm._errors import ConversationEnded, DeclarationError, IllegalRequest, RunError
 from fsm._events import (
     Answered,
@@ -129,7 +129,7 @@ class Conversation:
                     {"type": "tool_result", "tool_use_id": i, "content": "Not run: the run ended.", "is_error": True}
                     for i in sealed.legality.open_calls
                 ]
-                encoded.append(json.dumps({"role": "user", "content": blocks}, ensure_ascii=False))
+                encoded.append(encode({"role": "user", "content": blocks}).decode())
             carried[history] = tuple(encoded)
         return carried
 

@@ -11,7 +11,6 @@ from fsm._events import Decision, ToolEnd
 from fsm._facts import Call, Failure, Result, Usage
 from fsm._ledger import Ledger
 from fsm._reading import Reading
-from fsm._states import Claude
 from fsm._stuck import Detector
 
 
@@ -105,7 +104,3 @@ class RunState:
     def with_ledger(self, history: str, ledger: Ledger) -> None:
         """Put a ledger in its place."""
         self.ledgers = {**self.ledgers, history: ledger}
-
-    def max_tokens(self, state: Claude) -> int:
-        """What the next request of this state asks for."""
-        return self.tokens.get(state.name or "", state.max_tokens)

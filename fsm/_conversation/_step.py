@@ -18,7 +18,7 @@ from fsm._records import Record
 from fsm._states import Approval, Claude, Code, Human
 
 from ._evidence import evidence_of, limit_reached, unlawful
-from ._fold import apply
+from ._fold import apply, reason_of
 from ._heads import Heads
 from ._run_state import RunState
 from ._view import View
@@ -169,9 +169,7 @@ class Step(View):
             return
         denied = [c for c in run.open.values() if c.decision and c.decision.verb == "deny" and c.end is None]
         if denied:
-            ends = [[c.call.id, f"Denied by a person: {c.decision.reason or 'no reason given'}", True, 0.0]
-                    for c in denied if c.decision]  # fmt: skip
-            self.record("tool.end", {"ends": ends})
+            self.record("tool.end", {"ends": [[c.call.id, reason_of("approved", c), True, 0.0] for c in denied]})
         fresh = [c.call.id for c in self.run.open.values() if not c.begun and c.end is None]
         if fresh:
             self.record("tool.begin", {"ids": fresh})

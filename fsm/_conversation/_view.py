@@ -134,8 +134,9 @@ class View:
         expires = (run.asked or {}).get("expires_at")
         if self.graph.by_name[run.state].kind == "Human":
             return Question("words", (), prompt, "", run.state, expires)
-        calls = tuple(self._open_call(c) for c in self.undecided())
-        unknown = [c.call.name for c in self.undecided() if c.unknown]
+        undecided = self.undecided()
+        calls = tuple(self._open_call(c) for c in undecided)
+        unknown = [c.call.name for c in undecided if c.unknown]
         why = f"the outcome of {', '.join(unknown)} is unknown after a restart" if unknown else "needs_approval"
         return Question("approval", calls, prompt, why, run.state, expires)
 

@@ -14,9 +14,9 @@ from fsm._actions import Action, AskHuman, Finish, OpenCall, RunCode, RunTools, 
 from fsm._errors import JournalError
 from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
 from fsm._records import Move
+from fsm._results import end_of, failed_end, timeout_end
 from fsm._sdk import Request, send_async
 from fsm._wire import Delta
-from fsm.tools import end_of, failed_end, timeout_end
 
 from ._functions import call_function, code_ended
 from ._pump import PARALLEL, PATIENCE, Session
