@@ -14,7 +14,8 @@ from attrs import field, frozen
 from ._alphabet import ALPHABET, FINAL_NAMES, Group, accepted_by
 from ._effects import Effect, back_off, grow, park, say
 from ._guards import Guard, attempts_left, cut_in_call, room_to_grow
-from ._states import Alternative, Claude, Final, State
+from ._state import Alternative, State
+from ._states import Claude, Final
 
 SELF: Const = "="
 

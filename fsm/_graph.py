@@ -15,7 +15,8 @@ from ._alphabet import ALPHABET, FINAL_NAMES
 from ._effects import Effect
 from ._exits import EXIT_STATES, SELF, Standard, implied
 from ._guards import Guard
-from ._states import Alternative, Claude, Code, Final, State
+from ._state import Alternative, State
+from ._states import Claude, Code, Final
 from ._toolspec import ToolSpec
 
 

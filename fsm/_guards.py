@@ -175,7 +175,7 @@ def named(name: str, what: str) -> str:
     return name
 
 
-def pure_function(fn: Any, what: str) -> None:
+def pure_function(fn: Any, what: str, argument: str = "Facts") -> None:
     """Refuse a function that could not decide: an async one (its coroutine is always true), one without a parameter.
 
     Raises:
@@ -183,12 +183,12 @@ def pure_function(fn: Any, what: str) -> None:
     """
     name = getattr(fn, "__name__", "") or type(fn).__name__
     if inspect.iscoroutinefunction(fn):
-        msg = f"the {what} '{name}' is async: it must decide at once from Facts; do I/O in a tool or a Code state"
+        msg = f"the {what} '{name}' is async: it must decide at once from {argument}; do I/O in a tool or a Code state"
         raise DeclarationError(msg)
     try:
         inspect.signature(fn).bind(None)
     except TypeError:
-        msg = f"the {what} '{name}' must take one argument, the Facts"
+        msg = f"the {what} '{name}' must take one argument, the {argument}"
         raise DeclarationError(msg) from None
     except ValueError:  # a builtin without a signature
         return

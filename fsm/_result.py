@@ -11,7 +11,7 @@ from ._actions import Question
 from ._events import Decision
 from ._facts import Reply
 from ._records import Move, Record, Verdict
-from ._states import State
+from ._state import State
 from ._workflow import WorkflowType
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ._effects import Effect, as_effect
 from ._errors import DeclarationError
 from ._exits import EXIT_STATES, SELF
 from ._guards import Guard, as_guard
-from ._states import Alternative, State
+from ._state import Alternative, State
 
 _KEYS = ("trigger", "source", "dest", "conditions", "unless", "effects", "implied")
 _REFUSED = {

@@ -13,7 +13,7 @@ from ._facts import Facts
 from ._graph import Edge, Graph, build_graph
 from ._params import Limits
 from ._rows import states_of_rows
-from ._states import State
+from ._state import State
 
 if TYPE_CHECKING:
     from ._check import Finding

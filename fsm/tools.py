@@ -92,7 +92,7 @@ class Runnable:
             self.definition = dict(spec.run)
             return
         if spec.form == "sdk":
-            self.definition = _sdk_definition(spec)
+            self.definition = dict(spec.run.to_dict())
             self._call = lambda given, context: spec.run.call(given)  # noqa: ARG005
             self.is_async = inspect.iscoroutinefunction(spec.run.call)
         else:
@@ -131,11 +131,6 @@ class Runnable:
     def call(self, call: OpenCall, context: Context[Any]) -> Any:
         """Call it with an input of its own. An async tool gives a coroutine."""
         return self._call(deepcopy(dict(call.input)), context)
-
-
-def _sdk_definition(spec: ToolSpec) -> dict[str, Any]:
-    definition = spec.run.to_dict()
-    return dict(definition)
 
 
 def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:

@@ -28,6 +28,7 @@ from fsm._alphabet import (
 from fsm._exits import EXIT_STATES, SELF, STANDARD
 from fsm._params import MessageParams
 from fsm._sdk import alphabet_gaps
+from fsm._state import State
 from fsm._states import (
     ActiveRows,
     Approval,
@@ -39,7 +40,6 @@ from fsm._states import (
     Final,
     Human,
     HumanRows,
-    State,
     Tools,
     ToolsRows,
 )

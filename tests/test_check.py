@@ -16,7 +16,8 @@ from fsm._exits import EXIT_STATES, exits
 from fsm._facts import Facts
 from fsm._graph import Graph, build_graph
 from fsm._guards import attempts_left, calls, guard, output, room_to_grow, rounds_left, said_is, value_is
-from fsm._states import Approval, Claude, Code, Final, Human, Outcome, State, Tools
+from fsm._state import State
+from fsm._states import Approval, Claude, Code, Final, Human, Outcome, Tools
 from fsm._toolspec import function_spec
 from fsm._workflow import Workflow
 

@@ -19,7 +19,8 @@ from fsm._facts import Facts
 from fsm._graph import Edge, Graph, build_graph
 from fsm._guards import guard
 from fsm._ledger import Standing, after_reply, is_kept
-from fsm._states import Approval, Claude, Code, Final, Human, State, Tools
+from fsm._state import State
+from fsm._states import Approval, Claude, Code, Final, Human, Tools
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 

@@ -31,7 +31,7 @@ from fsm._compile import Plan, compile_graph
 from fsm._exits import exits
 from fsm._graph import Edge, Graph, build_graph
 from fsm._guards import Guard
-from fsm._states import State
+from fsm._state import State
 
 Rounds = Mapping[tuple[str, str, int], int]
 

@@ -24,7 +24,7 @@ from fsm import (
     rounds_left,
     say,
 )
-from fsm._states import State
+from fsm._state import State
 
 
 def again(workflow: type[Workflow]) -> type[Workflow]:

@@ -36,6 +36,7 @@ PURE: tuple[tuple[str, ...], ...] = (
     ("_guards",),
     ("_effects",),
     ("_params",),
+    ("_state",),
     ("_states",),
     ("_exits",),
     ("_graph",),
