@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._actions import OpenCall, Question
-from ._effects import Effect, back_off, compact, discard, effect, grow, park, say
+from ._effects import Effect, back_off, compact, discard, effect, grow, park, say, switch_model
 from ._errors import (
     ConcurrentWriter,
     ConversationEnded,
@@ -39,8 +39,10 @@ from ._guards import (
     room_to_grow,
     rounds_left,
     said_is,
+    untried,
     value_is,
 )
+from ._legality import Profile, Violation, profile_of, repaired, violations
 from ._params import Limits
 from ._records import Move, Record, Verdict
 from ._result import Result, approve, deny, edit
@@ -63,6 +65,7 @@ from .tools import tool
 
 if TYPE_CHECKING:
     from ._watch import watch
+    from ._wire import Delta
 
 __all__ = [
     "Approval",
@@ -73,6 +76,7 @@ __all__ = [
     "ConversationEnded",
     "DecisionError",
     "DeclarationError",
+    "Delta",
     "Effect",
     "Facts",
     "Final",
@@ -89,6 +93,7 @@ __all__ = [
     "Move",
     "OpenCall",
     "Outcome",
+    "Profile",
     "Question",
     "Record",
     "Result",
@@ -99,6 +104,7 @@ __all__ = [
     "Usage",
     "UsageError",
     "Verdict",
+    "Violation",
     "WireError",
     "Workflow",
     "WorkflowError",
@@ -125,14 +131,19 @@ __all__ = [
     "matched",
     "output",
     "park",
+    "profile_of",
+    "repaired",
     "resume",
     "room_to_grow",
     "rounds_left",
     "run",
     "said_is",
     "say",
+    "switch_model",
     "tool",
+    "untried",
     "value_is",
+    "violations",
     "watch",
 ]
 
@@ -143,5 +154,9 @@ def __getattr__(name: str) -> Any:
         from ._watch import watch
 
         return watch
+    if name == "Delta":
+        from ._wire import Delta
+
+        return Delta
     msg = f"module 'fsm' has no attribute {name!r}"
     raise AttributeError(msg)

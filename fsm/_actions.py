@@ -52,6 +52,8 @@ class OpenCall:
     input: Mapping[str, Any]
     spec: ToolSpec | None = None  # None: the workflow has no such tool
     edited: bool = False
+    toolset: str | None = None  # S6.9: the family of a toolset's member
+    is_programmatic: bool = False  # S6.8: code in a container waits for the result
 
 
 @frozen

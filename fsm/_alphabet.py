@@ -97,12 +97,12 @@ _ROWS: tuple[EventSpec, ...] = (
               todo="Send the history with the summary again."),
     EventSpec("rate_limit_error", _W, _CLAUDE, Group.RETRYABLE, "E10",
               why="The account sent more than its rate limit allows.",
-              todo="Wait for retry-after and send the same request; a spend cap needs a person."),
+              todo="Wait as long as retry-after says, then send the same request again."),
     EventSpec("timeout_error", _W, _CLAUDE, Group.RETRYABLE, "E15",
               why="The API took too long.",
               todo="Send the same request again, or stream it."),
     EventSpec("api_error", _W, _CLAUDE, Group.RETRYABLE, "E13",
-              why="Something failed inside the API.",
+              why="Something failed inside the API, or in a gateway before it.",
               todo="Send the same request again after a pause."),
     EventSpec("overloaded_error", _W, _CLAUDE, Group.RETRYABLE, "E16",
               why="The API is overloaded.",
@@ -111,11 +111,11 @@ _ROWS: tuple[EventSpec, ...] = (
               why="A resource of the request was changed at the same moment.",
               todo="Send the same request again."),
     EventSpec("invalid_request_error", _W, _CLAUDE, Group.FATAL, "E1",
-              why="The API refused the request as malformed.",
+              why="The request was refused as it stands.",
               todo="Read the message, change the request; the same bytes fail again."),
     EventSpec("authentication_error", _W, _CLAUDE, Group.FATAL, "E2",
               why="The API key is missing or wrong.",
-              todo="Set ANTHROPIC_API_KEY to a valid key."),
+              todo="Set ANTHROPIC_API_KEY to a valid key, or pass client=anthropic.Anthropic(api_key=...)."),
     EventSpec("billing_error", _W, _CLAUDE, Group.FATAL, "E3",
               why="The account cannot be billed.",
               todo="Settle the payment in the console."),
@@ -124,13 +124,13 @@ _ROWS: tuple[EventSpec, ...] = (
               todo="Use a key with that permission, or another model."),
     EventSpec("not_found_error", _W, _CLAUDE, Group.FATAL, "E5",
               why="The model, file or endpoint does not exist.",
-              todo="Check the model name."),
+              todo="Check the model's name, the ids of files, and the base URL."),
     EventSpec("request_too_large", _W, _CLAUDE, Group.FATAL, "E8",
               why="The request body is larger than the API takes (32 MB).",
               todo="Send less: fewer or smaller documents."),
     EventSpec("connection_error", _O, _CLAUDE, Group.RETRYABLE, "E19",
               why="No response came: connecting, writing or reading failed.",
-              todo="Send the same bytes again; whether the first ones were processed is unknown."),
+              todo="Check the network, the base URL and the proxy, then send the same request again."),
     EventSpec("cut_stream", _O, _CLAUDE, Group.RETRYABLE, "G20",
               why="The stream ended without message_stop, so nothing in it counts.",
               todo="Send the same bytes again."),
@@ -142,7 +142,7 @@ _ROWS: tuple[EventSpec, ...] = (
               todo="Upgrade, or declare a row for unknown_stop; nothing was run."),
     EventSpec("malformed", _O, _CLAUDE, Group.ANOMALY, "S11.3",
               why="The answer is not a message, or contradicts itself.",
-              todo="Look at the evidence: a proxy, a gateway or another backend may have answered."),
+              todo="Check the base URL and the proxy: a gateway or another backend may have answered."),
     EventSpec("invalid_output", _O, _CLAUDE, Group.ANOMALY, "SO",
               why="The text does not match the declared output schema.",
               todo="Declare a row that asks again, or relax the schema."),
@@ -212,6 +212,70 @@ FOREIGN_ERROR_TYPES: Mapping[str, str] = MappingProxyType(
 SPEND_CAPS: frozenset[str] = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
 """E11: error codes of a 429 that waiting cannot mend."""
 
+_RESEND_CREATE = 'Send the whole conversation again with thread: {"type": "create"}.'
+_OLD_SUMMARY = "Send the compaction block back exactly as the API returned it, or drop it and send the old messages."
+
+ERROR_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        # E11, E12: limits that a 429 names
+        "enforced_spend_limit_reached": (
+            "The monthly limit of the account's tier is reached: raise it in the console, or wait for the next month; "
+            "then send the same request again."
+        ),
+        "contract_spend_limit_reached": "The contract's spend limit is reached: have it raised, then send again.",
+        "ramp_limit_exceeded": "Use grew too fast: wait for retry-after, then raise the load in smaller steps.",
+        # E1a: codes of ours, for a 400 that no change of the request can mend
+        "usage_limit": (
+            "The spend limit set in the console is reached: raise it there, or wait until the date in the message; "
+            "no change of the request helps."
+        ),
+        "low_credit": "Buy credit in the console (Plans & Billing); no change of the request helps.",
+        # ours, for what has no code on the wire
+        "prompt_too_long": (
+            "The conversation and max_tokens together are more than the model's context window: send fewer or smaller "
+            "documents, compact the history, or take a model with a larger window."
+        ),
+        "redirect": "Nothing was sent there: set base_url to the address that answers the API itself.",
+        "bad_header": (
+            "The key or a header of the client holds a character that no header may hold, often a line break at its "
+            "end: strip it."
+        ),
+        "bad_url": "The base URL of the client is no address to send to: begin it with https://.",
+        "dns_failure": "The host name was not found: check the base URL and the network.",
+        "connection_refused": "Nothing listens at the base URL: check its port, and whether a gateway runs there.",
+        "tls_error": (
+            "The encrypted connection failed: check that the base URL speaks https, and the certificates of the "
+            "machine and the proxy."
+        ),
+        # E28: the codes of the API that a Messages request can earn
+        "compaction_block_ambiguous": "Keep one compaction block only, the newest.",
+        "compaction_block_misplaced": "Make the compaction block the first block of the conversation.",
+        "compaction_content_mismatch": _OLD_SUMMARY,
+        "compaction_incomplete_turn": "Finish the model's turn, tool results included, before you compact.",
+        "compaction_nothing_to_summarize": "There is nothing to compact yet: send the conversation as it is.",
+        "compaction_signature_invalid": _OLD_SUMMARY,
+        "compaction_too_many_tool_references": "Compact earlier, or use fewer different tools in one conversation.",
+        "compaction_tool_changes_mismatch": _OLD_SUMMARY,
+        "compaction_unavailable": "The summary could not be made just now: send the same request again.",
+        "image_dimensions_too_large": "Scale down the images that the message names, or leave them out.",
+        "available_tools_limit_exceeded": "Declare fewer tools, or shorter descriptions and schemas.",
+        "tool_name_conflict": "Two tools have one name: rename one of them.",
+        "tool_reference_unresolved": "A tool is named that is not declared there: add it to tools, or remove the name.",
+        "thread_already_continued": "Continue from the newest reply of the thread; this one was continued already.",
+        "thread_continue_in_flight": "Wait for the other request of this thread, then continue from its reply.",
+        "thread_fingerprint_mismatch": f"What a thread binds has changed; the message names it. {_RESEND_CREATE}",
+        "thread_unsupported_request": "Send the conversation whole without thread, or drop what the message names.",
+        "thread_not_found": f"The thread is gone. {_RESEND_CREATE}",
+        "file_expired": "The file is past its expires_at: upload it again and use the new id.",
+        "request_body_encoding_invalid": "The body is not what its Content-Encoding says: send it uncompressed.",
+        "request_body_encoding_unsupported": "Send the body uncompressed.",
+        "request_body_timeout": "The body came too slowly: send a smaller one, or from a faster connection.",
+        "request_body_too_large_after_decoding": "Send less: the body is too large once it is decompressed.",
+    }
+)
+"""E28: what to do about an `error_code` (`error.details.error_code`), and about the codes that we give where the API
+gives none. A code that is not here means no more than its event."""
+
 FINAL_NAMES: tuple[str, ...] = ("refused", "truncated", "stuck", "over_limit", "failed", "cancelled")
 """The exits that every workflow has."""
 
@@ -219,6 +283,18 @@ FINAL_NAMES: tuple[str, ...] = ("refused", "truncated", "stuck", "over_limit", "
 def accepted_by(kind: str) -> tuple[str, ...]:
     """The events that a state of this kind accepts, in the order of the table."""
     return tuple(row.name for row in _ROWS if kind in row.kinds)
+
+
+def advice_for(event: str, code: str | None = None) -> str:
+    """What to do about an event.
+
+    Params: `event` of the alphabet, or any other name; `code` the `error_code` that came with it.
+    Returns a sentence for a person; empty where neither is known.
+    """
+    if code is not None and code in ERROR_CODES:
+        return ERROR_CODES[code]
+    spec = ALPHABET.get(event)
+    return spec.todo if spec is not None else ""
 
 
 def event_of_status(status: int) -> str:
@@ -236,5 +312,7 @@ def event_of_status(status: int) -> str:
         504: "timeout_error",
         529: "overloaded_error",
     }
-    server_error = 500
+    redirect, refused, server_error = 300, 400, 500
+    if redirect <= status < refused:
+        return "malformed"  # N6: whoever redirects is not the API
     return named.get(status, "api_error" if status >= server_error else "invalid_request_error")

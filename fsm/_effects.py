@@ -54,6 +54,11 @@ class Effect:
         return self.decide is _grown
 
     @property
+    def model(self) -> str | None:
+        """The model that it switches to, where that is known before it is taken."""
+        return self.decide.model if isinstance(self.decide, _Switched) else None
+
+    @property
     def asks(self) -> bool:
         """Whether it says, changes or delays what a Claude state is asked, and so means nothing on other arrows."""
         return self.change in {"say", "max_tokens", "model", "wait", "compact", "park"}
@@ -144,6 +149,33 @@ def _grown(facts: Facts) -> int:
 grow = Effect("grow", "max_tokens", _grown, doc="Double max_tokens, up to the model's cap.")
 
 
+@frozen
+class _Switched:
+    model: str
+
+    def __call__(self, facts: Facts) -> str:
+        del facts
+        return self.model
+
+
+def switch_model(model: str) -> Effect:
+    """Ask this model from here on, in the state that the arrow leads to: after a refusal, the same turn again (S8.3).
+
+    Within one history only where neither model binds its thinking to what came before (R35); else lead the arrow to a
+    state of the other model with `history="other", continues="main"`. Guard it with `untried(model)`.
+
+    Args:
+        model: model name, as the API takes it.
+
+    Raises:
+        DeclarationError: it is no name.
+    """
+    if not isinstance(model, str) or not model.strip():
+        msg = f"switch_model() takes the name of a model, not {model!r}"
+        raise DeclarationError(msg)
+    return Effect(f"switch_model({model})", "model", _Switched(model), doc=f"Ask {model} from here on.")
+
+
 def _delay(facts: Facts) -> float:
     failure = facts.failure
     if failure is not None and failure.retry_after is not None:
@@ -156,7 +188,12 @@ back_off = Effect(
     "back_off", "wait", _delay, doc="Wait as long as retry-after says, else with full jitter, at most 60 seconds."
 )
 discard = Effect("discard", "discard", _Constant(value=True), doc="Do not append the reply to the history.")
-compact = Effect("compact", "compact", _Constant(value=True), doc="Let the API summarise the history first (S10.2).")
+compact = Effect(
+    "compact",
+    "compact",
+    _Constant(value=True),
+    doc="Let the API summarise the history first (S10.2): at its next finished reply, or at once where it is too long.",
+)
 park = Effect("park", "park", _Constant("waiting_api"), doc="Stop here, resumable: the API stays away.")
 
 

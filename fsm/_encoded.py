@@ -53,6 +53,10 @@ class Encoded:
         ends.append(len(buffer))
         return type(self)(self.count + 1, buffer, ends)
 
+    def first(self, count: int) -> Self:
+        """The first so many messages."""
+        return type(self)(min(count, self.count), self._buffer, self._ends)
+
     def between(self, opening: bytes, closing: bytes) -> bytes:
         """The joined text between two others."""
         with memoryview(self._buffer) as view, view[: self.size] as text:
@@ -64,6 +68,10 @@ class Encoded:
         return tuple(
             bytes(self._buffer[start:end]) for start, end in zip(starts, self._ends[: self.count], strict=False)
         )
+
+    def is_still(self, other: Encoded | None) -> bool:
+        """Whether it is the value `other` of the same line, with nothing added since; equal texts of two are not."""
+        return other is not None and self._buffer is other._buffer and self.count == other.count  # noqa: SLF001 - its own
 
     def last_starts_with(self, prefix: bytes) -> bool:
         """Whether there is a last message and it starts like this."""

@@ -2,7 +2,7 @@
 
 FsmError
 ├── DeclarationError          the author of the workflow, its guards or its tools
-│   ├── WorkflowError             findings W1-W13, all at once
+│   ├── WorkflowError             findings W1-W14, all at once
 │   ├── DecisionError             a guard, effect or prompt raised
 │   └── SealedMachine             somebody tried to change a compiled machine
 ├── UsageError                the caller of the library

@@ -21,7 +21,8 @@ class Started:
     messages: tuple[Mapping[str, Any], ...]
     tags: Mapping[str, str] = field(factory=dict, kw_only=True)
     systems: Mapping[str, Any] = field(factory=dict, kw_only=True)
-    heads: Mapping[str, str] = field(factory=dict, kw_only=True)  # state -> digest of its request head (R35)
+    # state -> the digests of the parts of its request head (R35)
+    heads: Mapping[str, Mapping[str, str]] = field(factory=dict, kw_only=True)
     carried: Mapping[str, tuple[str, ...]] = field(factory=dict, kw_only=True)  # history -> encoded messages (after=)
     limits: Mapping[str, float] = field(factory=dict, kw_only=True)
 
@@ -49,6 +50,7 @@ class Failed:
     type: str | None = field(default=None, kw_only=True)
     code: str | None = field(default=None, kw_only=True)
     retry_after: float | None = field(default=None, kw_only=True)
+    should_retry: bool | None = field(default=None, kw_only=True)  # E20: what the server says of sending it again
     request_id: str | None = field(default=None, kw_only=True)
     draw: float = field(default=0.5, kw_only=True)
     seconds: float = field(default=0.0, kw_only=True)

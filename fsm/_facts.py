@@ -18,11 +18,22 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @frozen
 class Call:
-    """One tool call of a reply. `input` is the model's own; `id` is its idempotency key."""
+    """One tool call of a reply. `input` is the model's own; `id` is its idempotency key.
+
+    `toolset` is the family that a toolset's member belongs to (S6.9); `caller` the type of who makes the call where
+    that is not the model itself (S6.8).
+    """
 
     id: str
     name: str
     input: Mapping[str, Any]
+    toolset: str | None = None
+    caller: str | None = None
+
+    @property
+    def is_programmatic(self) -> bool:
+        """Whether code in a container makes the call, and waits for its result (S6.8)."""
+        return self.caller is not None and self.caller.startswith("code_execution_")
 
 
 @frozen
@@ -33,6 +44,7 @@ class Result:
     name: str
     content: Any
     is_error: bool = False
+    toolset: str | None = None
 
 
 @frozen
@@ -90,6 +102,7 @@ class Failure:
     code: str | None = None
     retry_after: float | None = None
     draw: float = 0.5
+    should_retry: bool | None = None  # E20: what the server said; None: nothing
 
     @property
     def is_spend_cap(self) -> bool:
@@ -104,7 +117,8 @@ class Facts:
     Counters: `attempts` is how often this kind of event came in this state since the last success (in a state that is
     no `Claude` state: since another event came), not counting the present one; `rounds` is how often the arrow in
     question was taken in this run. `elapsed` is recorded work in seconds, without parked time. `max_tokens` is what
-    the next request of this state would ask for, `max_tokens_cap` what its model allows (None: unknown).
+    the next request of this state would ask for, `max_tokens_cap` what its model allows (None: unknown). `refusals` is
+    how often each model refused in this run, `request_id` that of the newest answer of the API.
     """
 
     state: str
@@ -127,6 +141,8 @@ class Facts:
     tags: Mapping[str, str] = field(default=_NONE)
     continued: str = ""  # the text of the cut replies that the newest one goes on from
     cut_in_call: bool = False  # the newest reply was cut so that nothing of it can be continued
+    refusals: Mapping[str, int] = field(default=_NONE)
+    request_id: str | None = None
 
     @property
     def text(self) -> str:

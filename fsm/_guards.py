@@ -218,7 +218,8 @@ class _AttemptsLeft:
             return True
         # E21: an hour in retry-after would sleep for an hour; park instead, with the time at which to try again.
         asked = failure.retry_after or 0.0
-        return not failure.is_spend_cap and asked <= self.seconds_each and facts.waited + asked <= self.seconds_all
+        is_final = failure.is_spend_cap or failure.should_retry is False  # E11, E20
+        return not is_final and asked <= self.seconds_each and facts.waited + asked <= self.seconds_all
 
 
 def attempts_left(limit: int = 6, *, seconds_each: float = 60.0, seconds_all: float = 600.0) -> Guard:
@@ -227,7 +228,7 @@ def attempts_left(limit: int = 6, *, seconds_each: float = 60.0, seconds_all: fl
     In a `Claude` state a success is `end_turn`, `stop_sequence` or `tool_use`; on these themselves it would always hold
     and is refused (W5): `rounds_left(n)` bounds them. In every other state any other event begins the count anew.
     For errors also: what the API asks to wait is at most `seconds_each`, all waits together at most `seconds_all`
-    seconds, and no spend cap was reached (E11, E21).
+    seconds, no spend cap was reached, and the server did not say `x-should-retry: false` (E11, E20, E21).
     """
     _at_most_once_less("attempts_left", limit)
     return Guard(
@@ -272,6 +273,27 @@ cut_in_call = Guard(
     _is_cut_in_call,
     doc="The cut reply holds a tool call, structured output, or no text: nothing of it can be continued.",
 )
+
+
+@frozen
+class _Untried:
+    model: str
+
+    def __call__(self, facts: Facts) -> bool:
+        return not facts.refusals.get(self.model)
+
+
+def untried(model: str) -> Guard:
+    """This model has refused nothing in this run: `refusal=[asking.when(untried(m)).then(switch_model(m)), ...]` (S14).
+
+    It bounds the arrow that switches to the same model: one refusal of each model is enough.
+    """
+    return Guard(f"untried({model})", _Untried(model), doc="This model has refused nothing in this run.")
+
+
+def untried_model(leaf: Guard) -> str | None:
+    """The model that an `untried` guard asks about; None for every other guard."""
+    return leaf.holds.model if isinstance(leaf.holds, _Untried) else None
 
 
 @frozen

@@ -62,6 +62,26 @@ def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
 
 
 _REPLY = b'{"role":"assistant"'
+_SUMMARY = b'"compaction"'
+
+
+def _has_summary(raw: bytes) -> bool:
+    """Whether a reply holds a compaction block (S10)."""
+    if _SUMMARY not in raw or not raw.startswith(_REPLY):
+        return False
+    content = json.loads(raw)["content"]
+    return isinstance(content, list) and any(block.get("type") == "compaction" for block in content)
+
+
+_MARK = b'"cache_control":'
+
+
+def marks_in(content: Any) -> int:
+    """How many blocks bear a cache mark of one's own, those in tool results included (R48)."""
+    if not isinstance(content, (list, tuple)):
+        return 0
+    blocks = [block for block in content if isinstance(block, Mapping)]
+    return sum((block.get("cache_control") is not None) + marks_in(block.get("content")) for block in blocks)
 
 
 @frozen
@@ -74,6 +94,9 @@ class Ledger:
     tail: tuple[Mapping[str, Any], ...] = ()
     legality: Legality = field(factory=Legality.start, repr=False)
     sealed: Encoded = field(factory=Encoded, repr=False, eq=False)
+    marks: tuple[int, int] = (0, 0)  # cache marks: in all sealed messages, and on the last block (R48, R50)
+    paused: bool = False  # ends in a paused reply, which goes back unchanged (S7.2)
+    summary: bool = False  # holds a compaction block, which later requests need a beta header for (S10.2)
 
     @property
     def count(self) -> int:
@@ -90,16 +113,32 @@ class Ledger:
 
     def _with(self, tail: tuple[Mapping[str, Any], ...], standing: Standing) -> Ledger:
         # Built by name, here and in `_append`: `evolve` costs more than all the rest of a turn.
-        return Ledger(self.generation, self.digest, standing, tail, self.legality, self.sealed)
+        return Ledger(
+            self.generation,
+            self.digest,
+            standing,
+            tail,
+            self.legality,
+            self.sealed,
+            self.marks,
+            self.paused,
+            self.summary,
+        )
 
     def with_standing(self, standing: Standing) -> Ledger:
         """The same messages, standing elsewhere (a refusal that was not appended)."""
         return self if standing is self.standing else self._with(self.tail, standing)
 
-    def append_reply(self, content: list[Any], content_json: str, standing: Standing) -> Ledger:
-        """A reply of the model, echoed byte for byte (S6.2, S12.1)."""
+    def resumed(self) -> Ledger:
+        """The same messages, where a reply came to the paused turn that they end in: something may be said now."""
+        return evolve(self, paused=False) if self.paused else self
+
+    def append_reply(
+        self, content: list[Any], content_json: str, standing: Standing, *, paused: bool = False
+    ) -> Ledger:
+        """A reply of the model, echoed byte for byte (S6.2, S12.1). `paused`: its turn goes on (S7.2)."""
         raw = b'{"role":"assistant","content":%b}' % content_json.encode()
-        return self._append({"role": "assistant", "content": content}, raw, standing)
+        return self._append({"role": "assistant", "content": content}, raw, standing, paused=paused)
 
     def append_message(self, message: Mapping[str, Any]) -> Ledger:
         """A message that a caller gave (input as a list of messages)."""
@@ -126,13 +165,13 @@ class Ledger:
     def can_compact(self) -> bool:
         """Whether the sealed messages end in a finished reply, which is all that may be summarised (S10.4)."""
         is_finished = bool(self.tail) or self.standing is Standing.SPOKEN
-        return self._ends_in_reply and is_finished and not self.legality.open_calls
+        is_open = self.legality.open_calls or self.legality.open_server_tools
+        return self._ends_in_reply and is_finished and not is_open
 
     @property
     def may_speak(self) -> bool:
         """Whether something may be said next: not while the model must go on where it stopped (S7.2, R16)."""
-        is_paused = self.standing is Standing.OWES and not self.tail and self._ends_in_reply
-        return not is_paused and not self.legality.open_server_tools
+        return not self.paused and not self.legality.open_server_tools
 
     def can_hear(self, content: Sequence[Any]) -> bool:
         """Whether something may be said after a reply with this content: every server tool has its result (R16)."""
@@ -140,19 +179,28 @@ class Ledger:
         return not after.open_server_tools
 
     def without_open_turn(self) -> Ledger:
-        """The history before the newest turn of the model, where that is paused in a server tool; else the same.
+        """The history before the newest turn of the model, where that is paused (S7); else the same.
 
-        Nothing can be said after it (R16), so what is to be said instead needs it gone.
+        Nothing can be said after it (S7.2, R16), so what is to be said instead needs it gone. A summary stays.
         """
-        if not (self._ends_in_reply and self.legality.open_server_tools):
+        if not (self._ends_in_reply and (self.paused or self.legality.open_server_tools)):
             return self
         encoded = list(self.encoded())
-        while encoded and encoded[-1].startswith(_REPLY):
+        while encoded and encoded[-1].startswith(_REPLY) and not _has_summary(encoded[-1]):
             encoded.pop()
         before = Ledger(self.generation + 1)
         for raw in encoded:
             before = before.append_encoded(raw)
         return before._with(self.tail, Standing.OWES)  # noqa: SLF001 - the same class
+
+    def first(self, count: int) -> Ledger:
+        """The first so many sealed messages alone: what a summary is made of (S10.2)."""
+        if count >= self.count:
+            return self if not self.tail else evolve(self, tail=())
+        part = Ledger(self.generation)
+        for raw in self.encoded()[:count]:
+            part = part.append_encoded(raw)
+        return part
 
     @property
     def _ends_in_reply(self) -> bool:
@@ -186,7 +234,7 @@ class Ledger:
         for the API.
         """
         fresh = Ledger(generation=self.generation)
-        for message in self.messages():
+        for message in self.without_open_turn().messages():  # a paused turn is sent back unchanged or not at all (S7.2)
             content = message["content"]
             if isinstance(content, list) and message.get("role") == "assistant":
                 kept = [b for b in content if b.get("type") not in {"thinking", "redacted_thinking"}]
@@ -202,13 +250,20 @@ class Ledger:
         raw: bytes,
         standing: Standing,
         tail: tuple[Mapping[str, Any], ...] | None = None,
+        *,
+        paused: bool = False,
     ) -> Ledger:
         legality, found = self.legality.step(message)
         if found:
             raise IllegalRequest(found)
         digest = hashlib.sha256(self.digest + raw).digest()
         kept = self.tail if tail is None else tail
-        return Ledger(self.generation, digest, standing, kept, legality, self.sealed.added(raw))
+        marks = (self.marks[0], 0)
+        if _MARK in raw:
+            content = message.get("content")
+            marks = (self.marks[0] + marks_in(content), marks_in(content[-1:]) if isinstance(content, list) else 0)
+        summary = self.summary or _has_summary(raw)
+        return Ledger(self.generation, digest, standing, kept, legality, self.sealed.added(raw), marks, paused, summary)
 
     def _settled(self) -> Ledger:
         return evolve(self, standing=Standing.CALLS) if self.legality.open_calls else self

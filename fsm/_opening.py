@@ -6,6 +6,7 @@ Everything that is slow to import is imported inside.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +17,8 @@ from ._actions import Question
 from ._effects import as_blocks
 from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
 from ._events import Event, Resumed, Started, TimePassed
+from ._models import model_facts
+from ._notes import model_notes
 from ._params import Limits, unsendable
 from ._records import Move
 from ._result import Answer, Result
@@ -91,28 +94,85 @@ def begin(
     run_id = options.get("run_id") or os.urandom(8).hex()
     session = _session(workflow, run_id, options, verb, deltas=deltas)
     session.toolbox.check_deps(session.deps, verb)
-    heads = session.conversation.heads
     systems = _systems(workflow, options.get("deps"))
+    heads = session.conversation.heads.digests(systems)
     limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
     if not limits:
         _say_once_that_nothing_limits()
+    _say_once_of_models(workflow)
     if "money" in limits:
         _check_prices(workflow)
     if options.get("run_id") is not None and run_id in session.store.runs():
         msg = f"the journal has a run '{run_id}' already: resume() it, or choose another run_id"
         raise RunError(msg)
     after = options.get("after")
+    carried = after.carried() if after is not None else {}
+    if after is not None:
+        _check_prefix(workflow, after, carried, heads)
     started = Started(
         session.clock(),
         run_id,
         messages,
         tags=dict(session.tags),
         systems=systems,
-        heads=heads.digests(systems),
-        carried=after.carried() if after is not None else {},
+        heads=heads,
+        carried=carried,
         limits=limits,
     )
     return session, [started]
+
+
+def _listed(changed: Mapping[str, list[str]]) -> str:
+    """By part: `system in 'asking' and 'judging', tools in 'asking'`."""
+    states: dict[str, list[str]] = {}
+    for state, parts in changed.items():
+        for part in parts:
+            states.setdefault(part, []).append(f"'{state}'")
+    return ", ".join(f"{part} in {' and '.join(names)}" for part, names in states.items())
+
+
+def _check_prefix(
+    workflow: type[Workflow],
+    after: Result,
+    carried: Mapping[str, tuple[str, ...]],
+    heads: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Thinking is bound to the system and the tools that it was thought under: others are refused (R35).
+
+    Raises:
+        RunError: a history with thinking would go on with another system or other tools, to a model that binds it or
+            is not known; the message names the states and the parts.
+    """
+    before: dict[str, list[Mapping[str, str]]] = {}
+    for node in after.workflow.graph.nodes:
+        if isinstance(node.state, Claude):
+            sent = before.setdefault(node.state.history or "main", [])
+            sent.append(after.records[0].data["heads"].get(node.name, {}))
+    changed: dict[str, list[str]] = {}
+    for node in workflow.graph.nodes:
+        state = node.state
+        if not isinstance(state, Claude) or model_facts(state.model).binds is False:
+            continue
+        history = state.history or "main"
+        sent = before.get(history, [])
+        if sent and any(map(_has_thinking, carried.get(history, ()))):
+            parts = [part for part in ("system", "tools") if all(heads[node.name][part] != h.get(part) for h in sent)]
+            if parts:
+                changed[node.name] = parts
+    if changed:
+        msg = (
+            f"after= goes on from run '{after.run_id}', which was sent another {_listed(changed)}: its thinking is "
+            "bound to that, and the API refuses the next request (R35). Keep both as they were, or give the state a "
+            'history= of its own with continues="main": such a copy drops the thinking'
+        )
+        raise RunError(msg)
+
+
+def _has_thinking(raw: str) -> bool:
+    content = json.loads(raw).get("content") if "thinking" in raw else None
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") in {"thinking", "redacted_thinking"} for block in content
+    )
 
 
 def _session(
@@ -276,11 +336,12 @@ def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
 def _check_prices(workflow: type[Workflow]) -> None:
     from ._prices import price_of
 
-    for node in workflow.graph.nodes:
-        if isinstance(node.state, Claude) and price_of(node.state.model, {}) is None:
+    models = [(n.name, n.state.model) for n in workflow.graph.nodes if isinstance(n.state, Claude)]
+    models += [(edge.source, e.model) for edge in workflow.graph.edges for e in edge.effects if e.model is not None]
+    for name, model in models:
+        if price_of(model, {}) is None:
             msg = (
-                f"the price of '{node.state.model}' ('{node.name}') is unknown, so Limits(money=) cannot be kept: "
-                "limit tokens= instead"
+                f"the price of '{model}' ('{name}') is unknown, so Limits(money=) cannot be kept: limit tokens= instead"
             )
             raise UsageError(msg)
 
@@ -296,6 +357,18 @@ def _say_once_that_nothing_limits() -> None:
         log.info("runs have no limits; pass limits=Limits(turns=...) to bound what a run may use")
 
 
+_models_said: set[str] = set()
+
+
+def _say_once_of_models(workflow: type[Workflow]) -> None:
+    from .drivers._pump import log
+
+    models = [n.state.model for n in workflow.graph.nodes if isinstance(n.state, Claude)]
+    for note in model_notes(m for m in models if m not in _models_said):
+        log.warning(note)
+    _models_said.update(models)
+
+
 def reopen(workflow: type[Workflow], run_id: str, options: Options, verb: str) -> Session:
     if options.get("journal") is None:
         msg = f"{verb}() needs journal=: the store that holds the run"
@@ -306,11 +379,10 @@ def reopen(workflow: type[Workflow], run_id: str, options: Options, verb: str) -
     if begun["workflow"] != workflow.name:
         msg = f"run '{run_id}' is a run of '{begun['workflow']}', not of '{workflow.name}'"
         raise RunError(msg)
-    changed = [s for s, d in session.conversation.heads.digests(begun["systems"]).items() if begun["heads"].get(s) != d]
-    if changed:
+    if changed := session.conversation.heads.changed(begun["heads"], begun["systems"]):
         msg = (
-            f"run '{run_id}' began with another model, system, tools or parameters in {', '.join(changed)}: its "
-            "history is bound to them (R35). Resume it with the workflow it began with, or start a new run with after="
+            f"run '{run_id}' began with another {_listed(changed)}: its history is bound to what was sent "
+            "with it (R35). Resume it with the workflow it began with, or start a new run with after="
         )
         raise RunError(msg)
     session.conversation.fold(records)

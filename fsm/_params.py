@@ -56,6 +56,8 @@ def check_params(params: Mapping[str, Any], max_tokens: int) -> None:
             raise DeclarationError(msg)
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
         msg = f"max_tokens is a positive number of tokens, not {max_tokens!r}"
+        if max_tokens == 0 and not isinstance(max_tokens, bool):  # S5.5: it only fills the cache, and answers nothing
+            msg += ": a request with 0 only warms the cache, so send that one yourself with client.messages.create"
         raise DeclarationError(msg)
     for name in _OBJECTS:
         if params.get(name) is not None and not isinstance(params[name], Mapping):

@@ -1,4 +1,7 @@
-"""What a reply cost, in US dollars, from the offline price list of `genai-prices`. Unknown is None, never 0."""
+"""What a reply cost in US dollars, and how much a model can read, from the offline list of `genai-prices`.
+
+Unknown is None, never 0.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._facts import count_of
+from ._models import model_facts
 
 _MILLION = 1_000_000
 
@@ -26,6 +30,19 @@ def price_of(model: str, usage: Mapping[str, Any]) -> float | None:
         total = plain * rates["input_mtok"] + output * rates["output_mtok"] + read * rates["cache_read_mtok"]
         return (total + (written - hour) * rates["cache_write_mtok"] + hour * rates["cache_write_1h_mtok"]) / _MILLION
     return _exact(model, entire=plain + read + written, output=output, read=read, written=written - hour, hour=hour)
+
+
+@lru_cache(maxsize=64)
+def window_of(model: str) -> int | None:
+    """The context window of a model in tokens, by any spelling of its id; None where the list does not know it."""
+    from genai_prices import Usage, calc_price
+
+    for name in dict.fromkeys((model_facts(model).name, model)):
+        try:
+            return calc_price(Usage(), name, provider_id="anthropic").model.context_window
+        except LookupError:
+            continue
+    return None
 
 
 @lru_cache(maxsize=64)

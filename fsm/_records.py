@@ -5,12 +5,14 @@ results of its effects), never the functions that decided, so folding a journal 
 
     kind        data
     open        workflow, run_id, messages, tags, systems, heads, carried, limits
-    request     n, state, history, hash, attempt, resent?, compact?
+    request     n, state, history, hash, attempt, resent?, compact? (so many messages are to be summarised),
+                container? (that of the history is named)
     reply       event, message (without content), content (raw JSON text), request_id, seconds, price, output?
-    error       event, message, status, type, code, retry_after, request_id, draw, seconds
+    error       event, message, status, type, code, retry_after, request_id, draw, seconds, should_retry?,
+                no_summary? (E28), cap? (max_tokens of the model, S5.7)
     move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied,
                 evidence?, request_id?
-    say         history, messages, words      said on entry: a prompt, or (words) the input and what a person said
+    say         history, messages, words, unsaid?   said on entry: a prompt, or (words) the input and what a person said
     tool.begin  ids
     tool.end    ends: [[id, content, is_error, seconds], ...]
     asked       kind, prompt, why, expires_at?
@@ -26,11 +28,12 @@ results of its effects), never the functions that decided, so folding a journal 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import field, frozen
 
-from ._facts import Usage
+from ._facts import SUCCESS, Usage
 
 
 @frozen
@@ -91,13 +94,25 @@ class Verdict:
         price = "price unknown" if self.price is None else f"${self.price:.4f}"
         why = self.evidence.get("why")
         cause = self.evidence.get("detail") or self.evidence.get("message") or self.evidence.get("explanation")
+        todo = None if self.reason in SUCCESS else self.evidence.get("todo")
         lines = [
             f"{self.state}: {self.reason}" + (f" - {why}" if why else ""),
             *([f"because: {cause}"] if cause else []),
+            *([f"what to do: {todo}"] if todo else []),
             f"{self.usage.input_tokens} tokens in, {self.usage.output_tokens} out, {price}, {self.duration:.1f} s",
         ]
         if self.pending_tool_ids:
             lines.append(f"unanswered calls: {', '.join(self.pending_tool_ids)}")
         if self.resumable:
-            lines.append("resumable: resume(workflow, run_id, journal=...) goes on from here")
+            when = moment(self.evidence.get("retry_at"))
+            best = f", best after {when}" if when else ""
+            lines.append(f"resumable: resume(workflow, run_id, journal=...) goes on from here{best}")
         return "\n".join(lines)
+
+
+def moment(at: Any) -> str:
+    """Seconds since the epoch as a date and a time in UTC; empty where that is none, or one that no calendar has."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._actions import OpenCall
@@ -30,7 +30,7 @@ def reasons_of(error: BaseException) -> str:
 
 def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
     """A tool's return value as the result the model reads."""
-    seconds = time.monotonic() - started
+    seconds = _seconds(call, started)
     try:
         content = _content(value)
     except Exception as error:  # noqa: BLE001 - a value's own method, such as `model_dump`, may raise anything
@@ -38,6 +38,8 @@ def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
         return ToolEnd(call.id, sendable(text), is_error=True, seconds=seconds)
     limit = call.spec.max_result if call.spec else _SHORT
     content = _bounded(content, limit)
+    if call.is_programmatic and not isinstance(content, str):
+        content = _for_code(content)
     if call.edited:
         shown = json.dumps(dict(call.input), ensure_ascii=False)
         note = f"Note: a person changed the input of this call to {shown[:_SHORT]}."
@@ -46,6 +48,43 @@ def end_of(call: OpenCall, value: Any, started: float) -> ToolEnd:
 
 
 _SHORT = 2000
+
+PATIENCE_OF_CODE = 240.0
+"""Seconds, about: after that the API gives up a call that code in a container waits for (S6.8)."""
+
+
+def _seconds(call: OpenCall, started: float) -> float:
+    seconds = time.monotonic() - started
+    warn_if_late(call, seconds)
+    return seconds
+
+
+def warn_if_late(call: OpenCall, seconds: float) -> None:
+    """S6.8: say in the log that the next request will fail, and why, where the code that called no longer waits."""
+    if call.is_programmatic and seconds > PATIENCE_OF_CODE:
+        log.warning(
+            "the programmatic call %s of the tool %s took %.0f s: the code that made it waits about %.0f s, so the API "
+            "may refuse its result (S6.8). Give the tool a shorter timeout=.",
+            json.dumps(call.id),
+            json.dumps(call.name[:_NAME]),
+            seconds,
+            PATIENCE_OF_CODE,
+        )
+
+
+def warn_if_asked(calls: Sequence[OpenCall]) -> None:
+    """S6.8: say in the log that code in a container waits while a person is asked."""
+    names = sorted({call.name[:_NAME] for call in calls if call.is_programmatic})
+    if names:
+        log.warning(
+            "a person is asked about programmatic calls of %s: the code that made them waits about %.0f s, then the "
+            "API refuses the results (S6.8). Leave such tools out of allowed_callers, or need no approval for them.",
+            json.dumps(names),
+            PATIENCE_OF_CODE,
+        )
+
+
+_NAME = 200  # characters of a name, which comes from a model, that go into the log
 
 _BLOCKS = frozenset({"text", "image", "document", "search_result", "tool_reference", "browser_state"})  # R19c
 
@@ -118,7 +157,7 @@ def _bounded(content: Any, limit: int) -> Any:
 
 def failed_end(call: OpenCall, error: BaseException, started: float) -> ToolEnd:
     """An exception as the result the model reads. A `ToolError` of the SDK carries its own content."""
-    seconds = time.monotonic() - started
+    seconds = _seconds(call, started)
     if type(error).__name__ == "ToolError" and (said := _said(getattr(error, "content", None))):
         limit = call.spec.max_result if call.spec else _SHORT
         said = _bounded(said.encode(errors="replace").decode(), limit)
@@ -141,13 +180,32 @@ def _said(content: Any) -> str:
     """The words of a `ToolError`. R19c: beside `is_error` only text may stand, so other blocks are named."""
     if isinstance(content, str):
         return content
-    if not isinstance(content, (list, tuple)):
-        return ""
-    blocks = [b for b in content if isinstance(b, Mapping)]
-    return "\n".join(str(b.get("text") or "") if b.get("type") == "text" else f"[{b.get('type')}]" for b in blocks)
+    return _as_text(content) if isinstance(content, (list, tuple)) else ""
+
+
+def _as_text(blocks: Sequence[Any]) -> str:
+    """Blocks as text, where only text may stand (R18, R19c): what cannot be text is named, so that nobody misses it."""
+    return "\n".join(_text_of(block) for block in blocks if isinstance(block, Mapping))
+
+
+def _for_code(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """R18: the code that called reads text only; a note tells the model what is missing."""
+    left_out = any(block.get("type") != "text" for block in blocks)
+    note = ["[Note: code reads text only; what stands in brackets was left out.]"] if left_out else []
+    return "\n".join([_as_text(blocks), *note])
+
+
+def _text_of(block: Mapping[str, Any]) -> str:
+    if block.get("type") == "text":
+        return str(block.get("text") or "")
+    source = block.get("source")
+    if block.get("type") == "document" and isinstance(source, Mapping) and source.get("type") == "text":
+        return str(source.get("data") or "")
+    return f"[{str(block.get('type'))[:_NAME]}]"
 
 
 def timeout_end(call: OpenCall, seconds: float) -> ToolEnd:
     """A call that took too long. Whether it still runs is unknown, so its late result is ignored."""
+    warn_if_late(call, seconds)
     text = f"The tool '{call.name}' gave no result within {seconds:g} seconds; it may still take effect."
     return ToolEnd(call.id, text, is_error=True, seconds=seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import aclosing
 from functools import cache
 from typing import Any, get_args
@@ -17,21 +17,24 @@ from typing import Any, get_args
 import anthropic
 import httpx2
 from anthropic.resources.messages import Messages
+from attrs import evolve
 
 from ._actions import SendRequest
 from ._alphabet import ERROR_TYPES, FOREIGN_ERROR_TYPES, STOP_REASONS
+from ._bodies import Body, body_of
+from ._clients import TRANSPORT_ERRORS, failed_unanswered, takes_bytes, without_secrets
+from ._conversation._heads import AUTOMATIC_CACHE
 from ._errors import UsageError, WireError
 from ._events import Failed, Replied
 from ._prices import price_of
+from ._reading import read
 from ._wire import (
     Delta,
     StreamError,
-    StreamReader,
     Wire,
     failed_from_response,
     failed_from_stream,
     failed_malformed,
-    read_message,
 )
 
 STREAM_ABOVE = 21_333
@@ -41,6 +44,10 @@ Clock = Callable[[], float]
 Draw = Callable[[], float]
 
 _PATH = "/v1/messages"
+
+# Every platform takes a top-level `cache_control` but the legacy integration of Bedrock, which answers 400 (CACHE,
+# automatic caching); there marks on blocks are the way.
+_NO_AUTOMATIC_CACHE = (anthropic.AnthropicBedrock, anthropic.AsyncAnthropicBedrock)
 
 
 def default_client() -> anthropic.Anthropic:
@@ -80,8 +87,8 @@ class Request:
 
     @property
     def posts_bytes(self) -> bool:
-        """Whether the client takes ready bytes: Bedrock, Vertex and middleware want a dict to work on."""
-        return type(self.client) in {anthropic.Anthropic, anthropic.AsyncAnthropic} and not self.client.middleware
+        """Whether the client takes ready bytes."""
+        return takes_bytes(self.client)
 
     def post_arguments(self) -> dict[str, Any]:
         """The arguments of `client.post`."""
@@ -89,17 +96,23 @@ class Request:
         headers: dict[str, str] = {"Content-Type": "application/json"}
         if action.betas:
             headers["anthropic-beta"] = ",".join(action.betas)
-        arguments: dict[str, Any] = {
+        return {
             "cast_to": httpx2.Response,
-            "options": {"headers": headers, "max_retries": 0, "timeout": self.client.timeout},
+            "options": {
+                "headers": headers,
+                "max_retries": 0,
+                "timeout": self.client.timeout,
+                "follow_redirects": False,  # N6: the conversation and a gateway's token would go along
+            },
+            "stream": True,  # of the SDK: hand the open response out, so that its body is read here, with a limit (N6)
+            "content": action.body(stream=self.stream),
         }
-        if self.stream:
-            arguments["stream"] = True
-        return {**arguments, "content": action.body(stream=self.stream)}
 
     def create_arguments(self) -> dict[str, Any]:
         """The arguments of `messages.create`, for clients that need a dict. Parameters it does not know go along."""
         params = dict(self.action.params)
+        if isinstance(self.client, _NO_AUTOMATIC_CACHE) and params.get("cache_control") == AUTOMATIC_CACHE:
+            del params["cache_control"]
         known = {k: params.pop(k) for k in tuple(params) if k in _create_parameters()}
         # With a timeout of its own the SDK does not guess whether the reply would take too long (E25).
         arguments = {**known, "messages": self.action.messages, "timeout": self.client.timeout}
@@ -125,29 +138,41 @@ class Request:
             price=price,
         )
 
-    def read(self, response: httpx2.Response) -> Replied | Failed:
-        """A whole body with status 2xx."""
-        try:
-            wire = read_message(response.content, response.headers.get("content-type"))
-        except WireError as error:
-            return self.failed(error)
-        return self.replied(wire, response.headers.get("request-id"))
+    def body(self, response: httpx2.Response) -> Body:
+        """What reads an answer with status 2xx. The client's read timeout says how long it may stand still (N5)."""
+        timeout = self.client.timeout
+        patience = timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
+        return body_of(response, is_streamed=self.stream, patience=patience)
 
-    def failed(self, error: BaseException) -> Failed:
-        """Any failure as an event: by its type first, then by status, then by class (E0, E23)."""
+    def outcome(self, response: httpx2.Response, body: Body, error: Exception | None = None) -> Replied | Failed:
+        """What came of an answer with status 2xx: `body` was read to its end, or to `error`."""
+        request_id = response.headers.get("request-id")
+        try:
+            wire = body.wire() if error is None else body.after(error)
+        except (WireError, StreamError, *TRANSPORT_ERRORS) as failure:
+            return self.failed(failure, request_id)
+        if wire.message.get("type") != "message":  # X7: what is no message is no reply, and is not recorded whole
+            return self.failed(WireError(str(read(wire.message).problem), rule="S11.3"), request_id)
+        return self.replied(wire, request_id)
+
+    def failed(self, error: BaseException, request_id: str | None = None) -> Failed:
+        """Any failure as an event: by its type first, then by status, then by class (E0, E23); without keys (X7)."""
+        return without_secrets(self._failed(error, request_id), self.client)
+
+    def _failed(self, error: BaseException, request_id: str | None) -> Failed:
         at, draw, seconds = self.clock(), self.draw(), time.monotonic() - self.started
         if isinstance(error, WireError):
-            return failed_malformed(error, at=at, draw=draw, seconds=seconds)
+            return failed_malformed(error, at=at, draw=draw, seconds=seconds, request_id=request_id)
         if isinstance(error, StreamError):
-            return failed_from_stream(error, at=at, draw=draw, seconds=seconds)
+            return failed_from_stream(error, at=at, draw=draw, seconds=seconds, request_id=request_id)
         if isinstance(error, anthropic.APIStatusError):
             response = error.response
             return failed_from_response(
                 response.status_code, response.headers, _body(response), at=at, draw=draw, seconds=seconds
             )
-        if isinstance(error, (anthropic.APIConnectionError, httpx2.HTTPError)):
-            text = str(error.__cause__ or error)[:500]
-            return Failed(at, "connection_error", f"{type(error).__name__}: {text}", draw=draw, seconds=seconds)
+        if isinstance(error, (anthropic.APIConnectionError, *TRANSPORT_ERRORS)):
+            unanswered = failed_unanswered(self.client, error, at=at, draw=draw, seconds=seconds)
+            return evolve(unanswered, request_id=request_id) if request_id else unanswered
         raise error
 
 
@@ -163,92 +188,68 @@ def _create_parameters() -> frozenset[str]:
     return frozenset(inspect.signature(Messages.create).parameters)
 
 
-def send(request: Request) -> Iterator[Delta | Replied | Failed]:
+def send(request: Request) -> Generator[Delta | Replied | Failed, None, None]:
     """Send one attempt with a sync client: deltas as they come, then its outcome as the last item.
 
-    Never raises for what the API or the network does.
+    Never raises for what the API or the network does. Closing the iterator closes the connection.
     """
     try:
-        if not request.stream:
-            if request.posts_bytes:
-                response = request.client.post(_PATH, **request.post_arguments())
-            else:
-                response = request.client.messages.with_raw_response.create(**request.create_arguments()).http_response
-            yield request.read(response)
-        elif request.posts_bytes:
-            # With this cast the SDK hands out the open response itself, not one of its streams.
-            yield from _read_stream(request, request.client.post(_PATH, **request.post_arguments()))
+        if request.posts_bytes:
+            yield from _read(request, request.client.post(_PATH, **request.post_arguments()))
         else:
             create = request.client.messages.with_streaming_response.create
             with create(**request.create_arguments()) as opened:
-                yield from _read_stream(request, opened.http_response)
-    except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+                yield from _read(request, opened.http_response)
+    except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:
         yield request.failed(error)
 
 
-def _read_stream(request: Request, response: httpx2.Response) -> Iterator[Delta | Replied | Failed]:
-    reader = StreamReader()
+def _read(request: Request, response: httpx2.Response) -> Iterator[Delta | Replied | Failed]:
+    body, failure = request.body(response), None
     try:
         for chunk in response.iter_bytes():
-            yield from reader.feed(chunk)
-        wire = reader.finish()
-    except (WireError, StreamError, httpx2.HTTPError) as error:
-        yield request.failed(_broken(error))
-        return
+            yield from body.feed(chunk)
+            body.check()
+    except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
+        failure = error
     finally:
         response.close()
-    yield request.replied(wire, response.headers.get("request-id"))
+    yield request.outcome(response, body, failure)
 
 
 async def send_async(request: Request) -> AsyncGenerator[Delta | Replied | Failed, None]:
     """The async twin of `send`."""
     try:
-        if not request.stream:
-            if request.posts_bytes:
-                response = await request.client.post(_PATH, **request.post_arguments())
-            else:
-                raw = await request.client.messages.with_raw_response.create(**request.create_arguments())
-                response = raw.http_response
-            yield request.read(response)
-        elif request.posts_bytes:
+        if request.posts_bytes:
             response = await request.client.post(_PATH, **request.post_arguments())
-            async with aclosing(_read_async_stream(request, response)) as items:
+            async with aclosing(_read_async(request, response)) as items:
                 async for item in items:
                     yield item
         else:
             create = request.client.messages.with_streaming_response.create
             async with (
                 create(**request.create_arguments()) as opened,
-                aclosing(_read_async_stream(request, opened.http_response)) as items,
+                aclosing(_read_async(request, opened.http_response)) as items,
             ):
                 async for item in items:
                     yield item
-    except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+    except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:
         yield request.failed(error)
 
 
-async def _read_async_stream(
-    request: Request, response: httpx2.Response
-) -> AsyncGenerator[Delta | Replied | Failed, None]:
-    reader = StreamReader()
+async def _read_async(request: Request, response: httpx2.Response) -> AsyncGenerator[Delta | Replied | Failed, None]:
+    body, failure = request.body(response), None
     try:
-        async for chunk in response.aiter_bytes():
-            for delta in reader.feed(chunk):
-                yield delta
-        wire = reader.finish()
-    except (WireError, StreamError, httpx2.HTTPError) as error:
-        yield request.failed(_broken(error))
-        return
+        async with aclosing(response.aiter_bytes()) as chunks:
+            async for chunk in chunks:
+                for delta in body.feed(chunk):
+                    yield delta
+                body.check()
+    except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
+        failure = error
     finally:
         await response.aclose()
-    yield request.replied(wire, response.headers.get("request-id"))
-
-
-def _broken(error: Exception) -> Exception:
-    """A connection that broke after the stream began is a cut stream (G20), whatever its class."""
-    if isinstance(error, httpx2.HTTPError):
-        return WireError(f"the stream broke: {type(error).__name__}: {error}", rule="G20")
-    return error
+    yield request.outcome(response, body, failure)
 
 
 def alphabet_gaps() -> tuple[str, ...]:

@@ -129,7 +129,8 @@ class Claude(State):
         prompt: text, or a function of `Facts`: said on entry when there is nothing to answer.
         initial: the run starts here.
         extra_body: parameters that the installed SDK does not know, merged into the request.
-        params: any other parameter of `messages.create`.
+        params: any other parameter of `messages.create`. Without `cache_control=` prompt caching is on;
+            `cache_control=None` switches it off, `{"type": "ephemeral", "ttl": "1h"}` keeps what is cached longer.
 
     Raises:
         DeclarationError: an unknown parameter or one of the wrong type, what cannot be sent as JSON, a tool without
@@ -194,6 +195,14 @@ class Claude(State):
         """Whether `tool_choice` keeps the model from calling tools."""
         choice = self.params.get("tool_choice")
         return isinstance(choice, Mapping) and choice.get("type") == "none"
+
+    @property
+    def compacts(self) -> bool:
+        """Whether the API compacts by itself: `context_management` has an edit that does so (S10.1)."""
+        managed = self.params.get("context_management")
+        edits = managed.get("edits") if isinstance(managed, Mapping) else None
+        listed = edits if isinstance(edits, (list, tuple)) else ()
+        return any(isinstance(e, Mapping) and str(e.get("type")).startswith("compact_") for e in listed)
 
     @property
     def client_tools(self) -> tuple[ToolSpec, ...]:

@@ -36,7 +36,9 @@ class Context(Generic[D]):
 
 @frozen(eq=False)
 class ToolSpec:
-    """One tool. `form` says what `run` is: a plain function, an SDK tool object, or nothing (the API runs it).
+    """One tool. `form` says what `run` is: a function, an SDK tool or toolset, or nothing (the API runs it).
+
+    A toolset is one entry of `tools` for a family of members; its name is the family's, and its calls carry it (S6.9).
 
     `timeout` is seconds for one call (None: no limit, and `run` calls it in its own thread); `max_result` characters of
     its result; `idempotent` allows a second run after a crash; `needs_approval` (True, or a function of the input) asks
@@ -44,7 +46,7 @@ class ToolSpec:
     """
 
     name: str
-    form: Literal["function", "sdk", "server"]
+    form: Literal["function", "sdk", "toolset", "server"]
     run: Any = field(repr=False)
     description: str = field(default="", kw_only=True)
     needs_approval: bool | Callable[[dict[str, Any]], bool] = field(default=False, kw_only=True)
@@ -78,7 +80,7 @@ class ToolSpec:
 
 
 def as_toolspec(thing: Any, state: str = "Claude") -> ToolSpec:
-    """Whatever may stand in `tools=`: a `@tool`, a plain function, an SDK tool object, a server tool's dict.
+    """Whatever may stand in `tools=`: a `@tool`, a function, an SDK tool or toolset object, a server tool's dict.
 
     Raises:
         DeclarationError: it is none of these; the message names the remedy.
@@ -87,6 +89,12 @@ def as_toolspec(thing: Any, state: str = "Claude") -> ToolSpec:
         return thing
     if isinstance(thing, Mapping):
         return _from_mapping(thing)
+    family = getattr(thing, "toolset_name", None)
+    if isinstance(family, str) and hasattr(thing, "to_dict") and hasattr(thing, "call"):
+        if isinstance(thing, type):
+            msg = f"{state}(tools=...) got the toolset class {thing.__name__}: make an object of it"
+            raise DeclarationError(msg)
+        return ToolSpec(family, "toolset", thing, description=docstring(type(thing)))
     if hasattr(thing, "to_dict") and (hasattr(thing, "call") or hasattr(thing, "to_params")):
         name = getattr(thing, "name", None) or thing.to_dict().get("name")
         return ToolSpec(str(name), "sdk", thing, description=str(getattr(thing, "description", "") or ""))
@@ -104,10 +112,19 @@ def _from_mapping(thing: Mapping[str, Any]) -> ToolSpec:
             "decorate the function with @tool, or @tool(input_schema={...})"
         )
         raise DeclarationError(msg)
-    if not isinstance(name, str) or not isinstance(thing.get("type"), str):
+    kind, server = thing.get("type"), thing.get("mcp_server_name")
+    if kind == "mcp_toolset" and isinstance(server, str):  # it has no name of its own, and the API runs its tools
+        return ToolSpec(f"{kind}:{server}", "server", dict(thing))
+    if isinstance(kind, str) and _FAMILY.fullmatch(kind):
+        msg = f"{kind!r} is a bare toolset that nothing can run (S6.9): pass the SDK's toolset object, its subclass"
+        raise DeclarationError(msg)
+    if not isinstance(name, str) or not isinstance(kind, str):
         msg = f"a server tool needs 'type' and 'name', as in the API's own definition: {dict(thing)!r}"
         raise DeclarationError(msg)
     return ToolSpec(name, "server", dict(thing))
+
+
+_FAMILY = re.compile(r"(browser|computer)_toolset_\d{8}")
 
 
 def function_spec(fn: Callable[..., Any], *, name: str | None = None, **policy: Any) -> ToolSpec:

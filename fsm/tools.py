@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -17,6 +18,7 @@ from ._actions import OpenCall
 from ._errors import DeclarationError, UsageError
 from ._events import ToolEnd
 from ._params import Schema, check_json
+from ._reading import invalid_json
 from ._results import Misfit, reasons_of, sendable
 from ._toolspec import Context, ToolSpec, docstring, function_spec
 
@@ -95,6 +97,9 @@ class Runnable:
             self.definition = dict(spec.run.to_dict())
             self._call = lambda given, context: spec.run.call(given)  # noqa: ARG005
             self.is_async = inspect.iscoroutinefunction(spec.run.call)
+        elif spec.form == "toolset":
+            self.definition = dict(spec.run.to_dict())
+            self.is_async = inspect.iscoroutinefunction(spec.run.call)
         else:
             self._prepare_function()
         schema = self.definition.get("input_schema")
@@ -130,7 +135,18 @@ class Runnable:
 
     def call(self, call: OpenCall, context: Context[Any]) -> Any:
         """Call it with an input of its own. An async tool gives a coroutine."""
-        return self._call(deepcopy(dict(call.input)), context)
+        given = deepcopy(dict(call.input))
+        return self._member(call, given) if self.spec.form == "toolset" else self._call(given, context)
+
+    def _member(self, call: OpenCall, given: dict[str, Any]) -> Any:
+        """S6.9: the SDK's toolset runs its member, which it knows by the call's name; it validates the input itself."""
+        from anthropic.tools.computer import BetaToolsetCallContext
+        from anthropic.types.beta import BetaToolUseBlock
+
+        block = BetaToolUseBlock.model_construct(
+            id=call.id, type="tool_use", name=call.name, input=given, toolset_name=call.toolset
+        )
+        return self.spec.run.call(BetaToolsetCallContext.model_construct(tool_use=block), call.name, given)
 
 
 def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
@@ -178,6 +194,7 @@ def _is_context(annotation: Any) -> bool:
 
 
 _NAME = 200  # characters of an unknown name that are repeated
+_RAW = 1000  # characters of an input that is no JSON
 
 
 class Toolbox:
@@ -213,8 +230,11 @@ class Toolbox:
         """Why this call cannot be run at all: an unknown tool, an input against the schema (S6.4)."""
         if call.spec is None:
             known = ", ".join(self._names) or "none"
-            text = f"There is no tool '{call.name[:_NAME]}'. The tools are: {known}."
+            unknown = call.name[:_NAME] if call.toolset is None else f"{call.toolset[:_NAME]}/{call.name[:_NAME]}"
+            text = f"There is no tool '{unknown}'. The tools are: {known}."
             return ToolEnd(call.id, sendable(text), is_error=True)
+        if (raw := invalid_json(call.input)) is not None:  # S6.5: the model is shown what it wrote, nothing is run
+            return ToolEnd(call.id, sendable(json.dumps({"INVALID_JSON": raw[:_RAW]})), is_error=True)
         problem = self.of(call.spec).problem(dict(call.input))
         if problem is None:
             return None

@@ -702,6 +702,9 @@ CASES: list[tuple[str, str, States, States]] = [
         wf("asking end_turn / say -> listening", "listening said -> asking", asking=claude(), listening=Human()),
         wf("asking end_turn -> listening", "listening said / say -> asking", asking=claude(), listening=Human()),
     ),
+    ("W14", "more tokens than the model gives",
+     wf("asking end_turn -> answered", asking=claude(model="claude-haiku-4-5", max_tokens=64_001), answered=Final()),
+     wf("asking end_turn -> answered", asking=claude(model="claude-haiku-4-5", max_tokens=64_000), answered=Final())),
 ]  # fmt: skip
 NAMES = [f"{check_id}-{name}" for check_id, name, _, _ in CASES]
 

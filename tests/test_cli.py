@@ -237,7 +237,7 @@ def test_version_and_help_are_there_and_light(root):
 
 
 def test_every_command_has_a_help(said):
-    for command in ("demo", "check", "diagram", "run", "audit", "emulator"):
+    for command in ("demo", "check", "diagram", "run", "audit", "classify", "emulator"):
         code, out, _ = said(command, "--help")
         assert code == 0
         assert out.startswith(f"Usage: fsm {command}")
@@ -833,20 +833,26 @@ def test_a_script_may_hold_every_builder(write):
     from fsm.cli._script import _BUILDERS, read_script
 
     arguments = {
+        "after": {"blocks": [{"type": "text", "text": "x"}], "then": {"text": "x"}},
         "body": {"value": {}},
         "compaction": {},
         "context_window": "cut",
         "cut": {"reply": "Hello", "after": 2},
         "error": {"status": 500, "type": "api_error", "message": "x"},
+        "fallback": {"to": "claude-opus-4-8", "asked": "claude-sonnet-5", "then": {"text": "x"}},
         "message": {"blocks": [{"type": "text", "text": "x"}]},
+        "programmatic": {"name": "find", "input": {}},
+        "redacted_thinking": {"then": {"text": "x"}},
         "repeat_id": 1,
         "sse_error": {"type": "api_error"},
+        "starts_whole": {"reply": {"text": "x"}},
         "stop_sequence": {"text": "x", "sequence": "STOP"},
         "structured": {"value": {"a": 1}},
         "text": "x",
         "thinking": {"text": "hm", "then": {"text": "x"}},
         "tool_use": {"name": "find", "input": {}},
         "tool_uses": [["find", {}], ["other", {"a": 1}]],
+        "toolset_use": {"toolset": "shell", "calls": [["run", {}]]},
         "unknown_stop": "new",
     }
     write("all.json", json.dumps([{name: arguments.get(name)} for name in _BUILDERS]))

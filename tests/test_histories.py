@@ -186,10 +186,11 @@ def test_words_wait_while_a_server_tool_has_no_result() -> None:
     driven.feed(Answered(driven.now(), said="And hurry."))
     driven.end()
     assert said(driven)[-1] == ("user", ["tool_result"])
-    assert len(driven.run.waiting) == 2
+    assert len(driven.run.waiting) == 1
+    assert [len(late) for late in driven.run.unsaid.values()] == [1]
     driven.reply(FOUND, text("Found."))
-    assert said(driven)[-1] == ("user", ["Anything else?", "And hurry.", "Mind the budget."])
-    assert driven.run.waiting == ()
+    assert said(driven)[-1] == ("user", ["Anything else?", "Mind the budget.", "And hurry."])
+    assert (driven.run.waiting, driven.run.unsaid) == ((), {})
     same(driven)
 
 
@@ -420,12 +421,15 @@ def test_the_free_request_is_free_until_it_is_answered_and_no_longer() -> None:
     assert driven.conversation.verdict().evidence["limit"] == "turns"
 
 
-def test_a_price_that_is_unknown_is_no_limit_and_never_zero() -> None:
-    driven = Driven(Stages, limits={"money": 0.01})
+def test_a_price_that_is_unknown_reaches_a_limit_of_money_and_is_never_zero() -> None:
+    driven = Driven(Desk, limits={"money": 0.01})
     driven.reply(use("find"))
     driven.end()
-    assert driven.state == "asking"
-    assert driven.conversation.verdict().price is None
+    assert driven.state == "over_limit"
+    verdict = driven.conversation.verdict()
+    assert verdict.price is None
+    assert verdict.evidence["used"] is None
+    assert "limit tokens instead" in verdict.evidence["detail"]
 
 
 def test_without_a_row_a_limit_ends_in_its_exit() -> None:

@@ -49,8 +49,9 @@ PURE: tuple[tuple[str, ...], ...] = (
     ("journal",),
 )
 IMPURE: tuple[tuple[str, ...], ...] = (
-    ("_prices",),
+    ("_prices", "_notes"),
     ("_wire",),
+    ("_clients", "_bodies"),
     ("_sdk",),
     ("_results",),
     ("tools", "diagram", "stores"),
@@ -83,8 +84,8 @@ OWNERS: dict[str, frozenset[str]] = {
     "attrs": ANYONE,
     "typing_extensions": ANYONE,
     "transitions": frozenset({"_compile"}),
-    "anthropic": frozenset({"_sdk", "tools", "_watch", "testing"}),
-    "httpx2": frozenset({"_sdk", "_watch", "testing"}),
+    "anthropic": frozenset({"_clients", "_sdk", "tools", "_watch", "testing"}),
+    "httpx2": frozenset({"_bodies", "_clients", "_sdk", "_watch", "testing"}),
     "jsonschema_rs": frozenset({"_params"}),
     "pydantic": frozenset({"_params"}),
     "genai_prices": frozenset({"_prices"}),

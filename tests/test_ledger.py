@@ -117,9 +117,9 @@ def test_an_empty_ledger_may_not_be_sent() -> None:
 def test_messages_of_a_caller_are_taken_over() -> None:
     ledger = Ledger()
     well = {"role": "user", "content": "Well?"}
-    for message in (user(text("Hi.")), assistant(text("Hello.")), system(text("Be brief.")), well):
+    for message in (user(text("Hi.")), system(text("Be brief.")), assistant(text("Hello.")), well):
         ledger = ledger.append_message(message)
-    assert [m["role"] for m in ledger.messages()] == ["user", "assistant", "system", "user"]
+    assert [m["role"] for m in ledger.messages()] == ["user", "system", "assistant", "user"]
     assert ledger.standing is Standing.OWES
     ledger = Ledger().append_message(user(text("Hi."))).append_message(assistant(use("toolu_1")))
     assert ledger.standing is Standing.CALLS

@@ -44,7 +44,8 @@ def test_a_path_knows_its_workflow():
 def test_a_path_that_only_goes_unstreamed_says_so_in_one_short_line():
     path = paths(Asking).of("asking", "malformed")
     first, *rest = path.script.steps
-    steps = (evolve(first, reply=replies.html()), *rest)  # a page is no message; where a stream is due, it is a cut one
+    nothing = replies.raw(200, b"", {"content-type": "text/event-stream"})  # no message, or a stream that was cut
+    steps = (evolve(first, reply=nothing), *rest)
     only_plain = evolve(path, script=evolve(path.script, steps=steps))
     assert_path(only_plain.run(), path)
     with pytest.raises(AssertionError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -84,6 +85,13 @@ def test_every_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     if words[0] == "emulator":
         words = ["emulator", "--help"]  # it serves until it is stopped; its own test does that
     (tmp_path / "recorded.jsonl").write_text('{"status": 200, "response": {}}\n')
+    result = {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "Hi."}],
+        "stop_reason": "end_turn",
+    }
+    (tmp_path / "result.json").write_text(json.dumps(result))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     run = subprocess.run(
         [sys.executable, "-m", "fsm.cli", *words],

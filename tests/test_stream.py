@@ -1,5 +1,6 @@
 """The grammar of streams: each rule accepted and refused, any cutting of the bytes, any damage, recorded traffic."""
 
+import functools
 import itertools
 import json
 import random
@@ -678,5 +679,24 @@ def test_a_recording_may_be_glued_cut_or_no_json_at_all():
         message_from_events(one[:3])
     assert cut.value.rule == "G20"
     with pytest.raises(WireError) as strange:
-        message_from_events([{"type": "ping", "at": object()}])
+        message_from_events([start(usage={"input_tokens": object()}), *one[1:]])
     assert strange.value.rule == "S11.3"
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, functools.reduce(lambda v, _: [v], range(300), [])])
+def test_a_recording_that_is_no_json_is_one_error_wherever_it_holds_it(value):
+    """What goes into the message is checked; the recording itself stays as it was."""
+    for broken in (
+        [start(usage={"input_tokens": value}), *TEXT, *END],
+        [start(), begin(0, "tool_use", id="t", name="f", input={"a": value}), close(0), *END],
+        [start(), *TEXT[:-1], delta(0, "citations_delta", citation={"a": value}), close(0), *END],
+        [start(), begin(0, "compaction"), delta(0, "compaction_delta", content=value), close(0), *END],
+        [start([{"type": "x", "a": value}], stop_reason="end_turn"), STOP],
+        [start(), *TEXT, ends(container={"id": value}), STOP],
+    ):
+        with pytest.raises(WireError) as caught:
+            message_from_events(broken)
+        assert caught.value.rule == "S11.3", broken
+    kept = [start(), *TEXT, ends(container={"id": "c"}), STOP]
+    message_from_events(kept)
+    assert kept == [start(), *TEXT, ends(container={"id": "c"}), STOP]

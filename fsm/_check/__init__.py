@@ -1,8 +1,8 @@
-"""What is checked before anything runs: all findings W1-W12 on the graph, at once, sorted.
+"""What is checked before anything runs: all findings on the graph, W1-W12 and W14, at once, sorted.
 
 Here are the checks of single rows and names (W1, W2, W8, W10). What states share is `_histories` (W11), where arrows
-lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12). W13 compares the alphabet with
-the SDK and lives beside it.
+lead `_paths` (W3, W4, W5), what Claude is owed on the way `_flow` (W6, W7, W9, W12), what the API would refuse of a
+state `_lawful` (W14). W13 compares the alphabet with the SDK and lives beside it.
 
 One fault gives one finding: what has one is not walked again. Beyond the one word that each check is called by:
 
@@ -10,6 +10,7 @@ One fault gives one finding: what has one is not walked again. Beyond the one wo
          nothing gives, `said_is` where no person speaks, `output` where the reply has none
     W5   also a guard that counts nothing where it stands: `attempts_left` on a success, which begins the count anew,
          `room_to_grow` in a state that sends no request
+    W11  also a switch of the model within one history that binds its thinking
     W12  also an effect with nothing to act on: words for, or a change of the request of, a state that is no Claude
          state; `grow` on the way to another state; `discard` where the event brings no reply
 """
@@ -31,6 +32,7 @@ from fsm._states import Approval, Claude, Code, Human, Tools
 from ._findings import TITLES, Finding
 from ._flow import explore
 from ._histories import check_histories, misbegun
+from ._lawful import check_heads
 from ._paths import check_paths
 
 __all__ = ["TITLES", "Finding", "check", "required"]
@@ -68,6 +70,7 @@ def check(graph: Graph) -> tuple[Finding, ...]:
         *(finding for node in graph.nodes if not node.is_exit for finding in _rows(graph, node)),
         *_names(graph),
         *check_histories(graph),
+        *check_heads(graph),
     ]
     stopped = {f.edge for f in found if f.edge is not None and f.id in {"W8", "W12"}}
     found.extend(explore(graph, stopped=stopped, lenient=misbegun(graph)).findings)
@@ -286,6 +289,9 @@ def _misplaced(graph: Graph, edge: Edge, effect: Effect) -> tuple[str, str]:
         why = f"which doubles the max_tokens of the state that is left, and '{edge.dest}' is another one"
         remedy = f"Give '{edge.dest}' the max_tokens= that it needs, or write an @effect(changes=\"max_tokens\")."
         return why, remedy
+    if effect.change == "compact" and isinstance(dest.state, Claude) and dest.state.compacts:
+        why = f"whose block the API refuses beside the edit in context_management of '{edge.dest}' (S10.2)"
+        return why, "Let the edit compact, or remove it."
     brings_reply = source.kind == "Claude" and ALPHABET[edge.event].group not in _NO_REPLY
     if effect.change == "discard" and not brings_reply:
         why = f"which drops a reply, and {edge.event} brings none"

@@ -40,7 +40,8 @@ _REASONS: Mapping[str, _Reason] = {
     "refused": _Reason(
         "W7",
         "which sends the request that was just refused again: same model, system, tools and parameters",
-        "Lead refusal to exits.refused or to a state with another model=, or rephrase: {dest}.then(say(...)).",
+        "Lead refusal to exits.refused or to a state with another model=, switch_model(...), or rephrase: "
+        "{dest}.then(say(...)).",
     ),
     "no call": _Reason(
         "W9",

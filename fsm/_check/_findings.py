@@ -1,4 +1,4 @@
-"""What is wrong with a declaration: one finding says who, where, what is wrong and what to do (W1-W13)."""
+"""What is wrong with a declaration: one finding says who, where, what is wrong and what to do (W1-W14)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "W11": "history",
         "W12": "asked",
         "W13": "alphabet",
+        "W14": "lawful",
     }
 )
 """The checks, each with the one word that it is called by."""

@@ -103,12 +103,18 @@ def _arrow(graph: Graph, edge: Edge) -> _Arrow:
         after,
         edge.says,
         holds_calls,
-        "model" in changes,
+        _is_other_model(edge, source),
         "compact" in changes,
         edge.event == "compaction",
         edge.event in {"tool_results", "denied"} or (edge.event == "expired" and source.kind == "Approval"),
         edge.event == "said",
     )
+
+
+def _is_other_model(edge: Edge, source: Node) -> bool:
+    """Whether the arrow leads to another model: a switch to the model that was asked changes nothing (S8.3)."""
+    asked = source.state.model if isinstance(source.state, Claude) else None
+    return any(e.change == "model" and (e.model is None or e.model != asked) for e in edge.effects)
 
 
 def _arrows(graph: Graph, stopped: Collection[tuple[str, str, int]]) -> dict[str, tuple[_Arrow, ...]]:

@@ -36,6 +36,33 @@ def check_histories(graph: Graph) -> Iterator[Finding]:
             if problem:
                 problem = f"'{graph.name}.{node.name}' {problem}"
                 yield Finding("W11", graph.name, node.name, None, node.where, problem, remedy)
+    yield from _switches(graph)
+
+
+def _switches(graph: Graph) -> Iterator[Finding]:
+    """R35: a switch of the model within one history, where one of the two binds its thinking to what came before."""
+    for edge in graph.edges:
+        source, dest = graph.by_name[edge.source], graph.by_name[edge.dest]
+        switch = next((effect for effect in edge.effects if effect.change == "model"), None)
+        if switch is None or not isinstance(dest.state, Claude) or dest.state.fresh or dest.state.continues:
+            continue
+        models = [dest.state.model, *([source.state.model] if isinstance(source.state, Claude) else [])]
+        binding = next((m for m in models if model_facts(m).binds), None)
+        if binding is None and switch.model is not None:
+            binding = next((m for m in (*models, switch.model) if model_facts(m).binds is not False), None)
+        if binding is None:
+            continue
+        binds = "binds" if model_facts(binding).binds else "may bind"
+        problem = (
+            f"'{graph.name}.{edge.source}' leads {edge.event} to '{edge.dest}' with {switch}, within the history "
+            f"'{dest.history}': {binding} {binds} its thinking to it, so the API refuses the next request (R35)"
+        )
+        remedy = (
+            f'Lead {edge.event} to a state of that model: other = Claude(model=..., history="other", '
+            f'continues="{dest.history}").'
+        )
+        where = edge.where or source.where
+        yield Finding("W11", graph.name, edge.source, edge.event, where, problem, remedy, edge=edge.key)
 
 
 def _beginning(node: Node, state: Claude, by_history: dict[str, list[tuple[Node, Claude]]]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from fsm._alphabet import ALPHABET, Group
 from fsm._graph import Edge, Graph
-from fsm._guards import bounds
+from fsm._guards import bounds, required_of, untried_model
 
 from ._findings import Finding
 from ._flow import live_edges
@@ -181,9 +181,18 @@ def _goes_on(edge: Edge, kinds: Mapping[str, str]) -> bool:
     `outcome_unknown` needs a crash each time.
     """
     is_bound = edge.guard is not None and bounds(edge.guard, kinds[edge.source], edge.event, but_attempts=True)
+    is_bound = is_bound or _tries_once(edge)
     is_parked = any(effect.change == "park" for effect in edge.effects)
     has_person = bool({kinds[edge.source], kinds[edge.dest]} & _PEOPLE)
     return not (edge.implied or is_bound or is_parked or has_person or edge.event == "outcome_unknown")
+
+
+def _tries_once(edge: Edge) -> bool:
+    """S14: another model is asked after a refusal, unless it refused before."""
+    untried = {untried_model(leaf) for leaf in (required_of(edge.guard) if edge.guard is not None else ())}
+    return edge.event == "refusal" and any(
+        effect.model is not None and effect.model in untried for effect in edge.effects
+    )
 
 
 def _unbounded(edges: list[Edge], kinds: Mapping[str, str]) -> list[Edge]:

@@ -25,7 +25,7 @@ from typing import Any
 from attrs import evolve
 
 from fsm._actions import Action, Question
-from fsm._alphabet import ALPHABET, Group
+from fsm._alphabet import ALPHABET, Group, Keep
 from fsm._compile import Plan
 from fsm._effects import as_blocks
 from fsm._encoded import encode, plain
@@ -43,18 +43,21 @@ from fsm._events import (
     TimePassed,
     ToolsEnded,
 )
+from fsm._facts import Result
 from fsm._ledger import Ledger
 from fsm._legality import Legality
 from fsm._params import unsendable
-from fsm._reading import Reading, read
+from fsm._reading import Reading, read, unechoable
 from fsm._records import Record, Verdict
 from fsm._states import Claude, Code
 
-from ._evidence import evidence_of
-from ._fold import apply
+from ._evidence import cut_evidence, evidence_of, reply_evidence
+from ._fold import apply, result_block
 from ._heads import Heads
+from ._replies import recorded
 from ._run_state import OpenCallState, RunState
 from ._step import Step
+from ._summaries import cap_learned, failed_summary
 from ._view import View, verdict_of
 
 MAX_RESENDS = 3  # J3: the same bytes, after a crash between request and reply
@@ -125,13 +128,17 @@ class Conversation:
             if not sealed.may_speak:  # S7.2, R16: nothing could be said after it
                 _cut_newest_turn(encoded)
             elif sealed.legality.open_calls:
+                families = {i: c.call.toolset for calls in self._all_open() for i, c in calls.items()}
                 blocks = [
-                    {"type": "tool_result", "tool_use_id": i, "content": "Not run: the run ended.", "is_error": True}
+                    result_block(Result(i, "", "Not run: the run ended.", is_error=True, toolset=families.get(i)))
                     for i in sealed.legality.open_calls
                 ]
                 encoded.append(encode({"role": "user", "content": blocks}).decode())
             carried[history] = tuple(encoded)
         return carried
+
+    def _all_open(self) -> list[Mapping[str, OpenCallState]]:
+        return [self._run.open, *(calls for _, calls in self._run.shelved)]
 
 
 def _cut_newest_turn(encoded: list[str]) -> None:
@@ -157,9 +164,14 @@ class _Intake(Step):
             msg = f"'{self.graph.name}' is parked in '{self.run.state}' and takes no {type(event).__name__}: resume it"
             raise RunError(msg)
         _HANDLERS[type(event)](self, event)
-        if isinstance(event, ToolsEnded) and any(c.begun and c.end is None for c in self.run.open.values()):
+        if isinstance(event, ToolsEnded) and self._only_waits():
             return ()  # the others still run; they were asked for already
         return self.pending()
+
+    def _only_waits(self) -> bool:
+        """Whether calls are running, and none of them began just now."""
+        is_running = any(c.begun and c.end is None for c in self.run.open.values())
+        return is_running and not any(record.kind == "tool.begin" for record in self.records)
 
     def started(self, event: Started) -> None:
         if self.run.seq:
@@ -192,7 +204,13 @@ class _Intake(Step):
             raise RunError(msg)
         reading = read(event.message)
         name, output, problem = reading.event, None, reading.problem
-        if node.state.output is not None and name in {"end_turn", "stop_sequence"}:
+        if ALPHABET[name].keep is not Keep.NEVER and (problem := unechoable(event.content_json)):
+            name = "malformed"
+        if run.request.get("compact") and ALPHABET[name].group is not Group.ANOMALY:
+            # S10.2: whatever stopped it, it is no summary, the old history is kept and the run goes on.
+            failed = "" if name == "compaction" else f"no summary came, but a reply that stopped with {name}"
+            name, problem = "compaction", failed or problem
+        elif node.state.output is not None and name in {"end_turn", "stop_sequence"}:
             output, problem = _parse_output(node.state, reading.reply.text)
             name = "invalid_output" if problem else name
         try:
@@ -204,7 +222,7 @@ class _Intake(Step):
     def _reply(self, event: Replied, reading: Reading, name: str, output: Any, problem: str | None) -> None:
         data: dict[str, Any] = {
             "event": name,
-            "message": {k: v for k, v in event.message.items() if k != "content"},
+            "message": recorded(event.message),
             "content": event.content_json,
             "request_id": event.request_id,
             "seconds": event.seconds,
@@ -218,7 +236,9 @@ class _Intake(Step):
         if finding is not None:  # D1a: a repeated id; nothing is appended, nothing is run
             self.move("stuck", finding.evidence(), event.request_id)
             return
-        self.move(name, _reply_evidence(name, event.message, problem), event.request_id)
+        is_turn = ALPHABET[name].group is Group.TURN
+        evidence = None if is_turn else reply_evidence(self.facts(name), reading, event, problem)
+        self.move(name, evidence, event.request_id)
 
     def failed(self, event: Failed) -> None:
         if self.run.request is None:
@@ -235,13 +255,30 @@ class _Intake(Step):
             "draw": event.draw,
             "seconds": event.seconds,
         }
-        self.record("error", data)
+        if event.should_retry is not None:
+            data["should_retry"] = event.should_retry
         evidence = {
             key: data[key]
             for key in ("message", "status", "type", "code", "retry_after", "request_id")
             if data[key] is not None
         }
-        self.move(event.event, evidence, event.request_id)
+        moved = event.event
+        state = self.graph.by_name[self.run.state].state
+        if failed_summary(self.run, event):
+            moved, data["no_summary"] = "compaction", True
+            evidence = {"kind": "compaction", "rule": "E28", **evidence}
+        elif isinstance(state, Claude) and (cap := cap_learned(self.run, event, self._ungrown(state))) is not None:
+            moved, data["cap"] = "max_tokens", cap
+        self.record("error", data)
+        if moved == "max_tokens":
+            reading = self.run.reading
+            evidence = {**(cut_evidence(self.facts(moved), reading) if reading else {}), **evidence}
+        self.move(moved, evidence, event.request_id)
+
+    def _ungrown(self, state: Claude) -> int:
+        """The most `max_tokens` that a reply of this state came with."""
+        grown = self.run.dropped.grown if self.run.dropped is not None else None
+        return grown[1] if grown is not None and grown[0] == self.run.state and grown[1] else state.max_tokens
 
     def tools_ended(self, event: ToolsEnded) -> None:
         wrong = [e.call_id for e in event.ends if not self._is_running(e.call_id)]
@@ -368,7 +405,7 @@ class _Intake(Step):
             self.enter_tools()
 
     def _may_repeat(self, call: OpenCallState) -> bool:
-        spec = self.spec(call.call.name)
+        spec = self.spec(call.call)
         return spec is None or spec.idempotent
 
 
@@ -415,18 +452,3 @@ def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
     if why is not None:  # it could not be recorded
         return None, f"the text is not JSON: {why}"
     return value, state.output.problem(value) if state.output is not None else None
-
-
-def _reply_evidence(event: str, message: Mapping[str, Any], problem: str | None) -> dict[str, Any] | None:
-    """What a verdict should show of a reply that was no ordinary turn."""
-    if ALPHABET[event].group is Group.TURN:
-        return None
-    found: dict[str, Any] = {}
-    if problem:
-        found["detail"] = problem
-    details = message.get("stop_details")
-    if event == "refusal" and isinstance(details, dict):
-        found.update({k: details.get(k) for k in ("category", "explanation")})
-    if event == "unknown_stop":
-        found["stop_reason"] = message.get("stop_reason")
-    return found

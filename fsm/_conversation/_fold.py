@@ -8,7 +8,6 @@ in place: dicts and tuples are replaced.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,19 +17,20 @@ from fsm._alphabet import ALPHABET, Group
 from fsm._events import Decision, ToolEnd
 from fsm._facts import SUCCESS, Failure, Result
 from fsm._graph import Graph
-from fsm._ledger import Ledger, Standing, after_reply, is_kept
+from fsm._ledger import Ledger, Standing
 from fsm._models import model_facts
-from fsm._reading import Reading, read
 from fsm._records import Record
 from fsm._states import Claude
 
-from ._run_state import OpenCallState, PendingReply, RunState
+from ._replies import keep, take
+from ._run_state import OpenCallState, RunState, without
 
 UNKNOWN_OUTCOME = (
     "The outcome of this call is unknown: the process stopped while it ran. It may or may not have taken effect; "
     "check before you call it again."
 )
-_CUT_GROUPS = frozenset({Group.CUT})
+NOT_EXECUTED = "Not executed: an earlier action in this turn failed."
+_TOO_LONG = frozenset({"model_context_window_exceeded", "invalid_request_error", "request_too_large"})
 _CLOSING = frozenset({"tool_results", "denied", "expired"})
 _CALL_KINDS = frozenset({"Tools", "Approval"})
 
@@ -78,56 +78,45 @@ def _request(run: RunState, record: Record, graph: Graph) -> None:
     run.wait_until = None
 
 
-def _reply(run: RunState, record: Record, graph: Graph) -> None:
-    data = record.data
-    message, reading = record.parsed or _decoded(data)
-    state = graph.by_name[run.state].state
-    if isinstance(state, Claude) and state.output is not None:
-        reading = evolve(reading, cut_in_call=True)  # half a JSON text cannot be continued either
-    before = run.reading.reply.text if run.reading is not None else ""
-    run.continued, run.is_continuing = (run.continued + before if run.is_continuing else ""), False
-    run.reading, run.output = reading, data.get("output")
-    history = run.request["history"] if run.request else graph.by_name[run.state].history or "main"
-    content = message.get("content")
-    run.answered = run.request["hash"] if run.request else ""
-    run.pending = PendingReply(
-        content if isinstance(content, list) else [],
-        data["content"],
-        history,
-        summary=bool(run.request and run.request.get("compact")),
-    )
-    if run.pending.summary:  # a failed attempt is sent again as a summary
-        run.compacting = run.compacting - {history}
-    run.request = None
-    run.free = frozenset()  # not with the request: a retry of it is the same request
-    run.turns += 1
-    run.elapsed += data["seconds"]
-    run.usage = run.usage.plus(reading.reply.usage)
-    price = data.get("price")
-    run.price = None if price is None or run.price is None else run.price + price
-    if data.get("request_id"):
-        run.request_ids = (data["request_id"], run.request_ids)
-    run.attempts = _without(run.attempts, (run.state, "retry"))
-    run.waited = _without(run.waited, run.state)
-    run.detector, run.finding = run.detector.replied(reading.reply)
-    run.failure = None
-
-
-def _decoded(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], Reading]:
-    message = {**data["message"], "content": json.loads(data["content"])}
-    return message, evolve(read(message), event=data["event"])
-
-
 def _error(run: RunState, record: Record, graph: Graph) -> None:
-    del graph
     data = record.data
+    if data.get("no_summary") and run.request is not None:
+        _without_summary(run, run.request["history"])
+    if data.get("cap") is not None:
+        _shrunk_to(run, data["cap"], graph)
     run.request, run.answered = None, ""
     run.elapsed += data["seconds"]
     if data.get("request_id"):
         run.request_ids = (data["request_id"], run.request_ids)
     run.failure = Failure(
-        data["event"], data["message"], data["status"], data["code"], data["retry_after"], data["draw"]
+        data["event"],
+        data["message"],
+        data["status"],
+        data["code"],
+        data["retry_after"],
+        data["draw"],
+        data.get("should_retry"),
     )
+
+
+def _without_summary(run: RunState, history: str) -> None:
+    """E28: the history cannot be summarised, and stays as it is; that counts as a compaction that did not help."""
+    run.compacting = without(run.compacting, history)
+    times = run.compactions.useless.get(history, 0) + 1
+    run.compactions = evolve(run.compactions, useless={**run.compactions.useless, history: times})
+
+
+def _shrunk_to(run: RunState, cap: int, graph: Graph) -> None:
+    """S5.7: the cap of the model is known now, and the cut reply is what there is, as if it had just come."""
+    state = graph.by_name[run.state].state
+    if isinstance(state, Claude):
+        run.caps = {**run.caps, run.models.get(run.state, state.model): cap}
+    run.tokens = without(run.tokens, run.state)
+    if run.dropped is None or run.dropped.grown is None:
+        return
+    if run.dropped.grown[1] is not None:
+        run.tokens = {**run.tokens, run.state: run.dropped.grown[1]}
+    run.pending, run.dropped = run.dropped.reply, None
 
 
 def family(event: str) -> str:
@@ -149,7 +138,7 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
     is_claude = graph.by_name[source].kind == "Claude"
     _count(run, source, event, is_claude=is_claude)
     if is_claude:
-        _keep_reply(run, event, node, said=said, discarded=any("discard" in c for c in changes))
+        keep(run, event, node, said=said, discarded=any("discard" in c for c in changes))
     elif closes(event, graph.by_name[source].kind) and run.open:
         _close_calls(run, event)
     elif event == "outcome_unknown":
@@ -173,7 +162,7 @@ def _count(run: RunState, source: str, event: str, *, is_claude: bool) -> None:
     if is_claude and event in SUCCESS:
         if run.attempts:
             run.attempts = {key: n for key, n in run.attempts.items() if key[0] != source}
-        run.tokens = _without(run.tokens, source)
+        run.tokens = without(run.tokens, source)
     else:
         others = run.attempts if is_claude else {k: n for k, n in run.attempts.items() if k[0] != source}
         run.attempts = {**others, key: run.attempts.get(key, 0) + 1}
@@ -182,60 +171,13 @@ def _count(run: RunState, source: str, event: str, *, is_claude: bool) -> None:
     if event in {"stuck", "over_limit"}:
         run.free = run.free | {event}
         run.detector, run.finding = run.detector.window_reset(), None
-
-
-def _keep_reply(run: RunState, event: str, node: Any, *, said: bool, discarded: bool) -> None:
-    pending, run.pending = run.pending, None
-    if pending is None or run.reading is None or event != run.reading.event:
-        return
-    ledger = run.ledger(pending.history)
-    if pending.summary and event == "compaction":
-        run.with_ledger(pending.history, _summarised(ledger, pending))
-        return
-    # S5.6: of a cut reply with a call, or without text, nothing can be kept. R22: an empty turn cannot be sent back.
-    broken = (ALPHABET[event].group in _CUT_GROUPS and run.reading.cut_in_call) or not pending.content
-    here = said and node.history == pending.history
-    if here and event == "refusal" and not ledger.may_speak:
-        ledger = ledger.without_open_turn()  # S8.3: the paused part belongs to the turn that was refused
-    elif here and event != "tool_use":
-        is_whole = not broken and is_kept(event, said=True, discarded=discarded)
-        here = ledger.can_hear(pending.content if is_whole else ())
-    standing = after_reply(event, ledger.standing, said=here, discarded=discarded)
-    if is_kept(event, said=here, discarded=discarded) and not broken:
-        run.with_ledger(pending.history, ledger.append_reply(pending.content, pending.content_json, standing))
-        if ALPHABET[event].group in _CUT_GROUPS:
-            run.is_continuing = True
-        if standing is Standing.CALLS:
-            if run.open:  # another history asked for tools while these were open: the newest are answered first
-                run.shelved = (*run.shelved, (run.home, run.open))
-            run.open = {call.id: OpenCallState(call) for call in run.reading.reply.calls}
-            run.home = pending.history
-            run.tool_calls += len(run.open)
-    else:
-        run.with_ledger(pending.history, ledger.with_standing(standing))
-        if discarded or run.reading.reply.stop_reason == "tool_use":  # nobody has to answer what is not in the history
-            run.detector = run.detector.discarded()
-
-
-def _summarised(ledger: Ledger, pending: PendingReply) -> Ledger:
-    """S10.2: the compaction block stands in place of what it summarised; S10.3: null content keeps the old history."""
-    if not pending.content or any(b.get("type") == "compaction" and b.get("content") is None for b in pending.content):
-        return ledger
-    fresh = Ledger(generation=ledger.generation + 1)
-    standing = Standing.OWES if ledger.tail else Standing.SPOKEN
-    fresh = fresh.append_reply(pending.content, pending.content_json, standing)
-    return evolve(fresh, tail=ledger.tail)
+        run.compactions = evolve(run.compactions, useless={})
 
 
 def _close_calls(run: RunState, event: str) -> None:
     """Every open call is answered in one user message, in the order of the calls (R10, R17)."""
-    blocks = []
     run.results = results_of(run, event)
-    for result in run.results:
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.id, "content": result.content}
-        if result.is_error:
-            block["is_error"] = True
-        blocks.append(block)
+    blocks = [result_block(result) for result in run.results]
     home = run.home or "main"
     ledger = run.ledger(home)
     run.with_ledger(home, ledger.prepend(blocks))
@@ -253,8 +195,19 @@ def results_of(run: RunState, event: str) -> tuple[Result, ...]:
     results = []
     for open_call in run.open.values():
         end = open_call.end or ToolEnd(open_call.call.id, reason_of(event, open_call), is_error=True)
-        results.append(Result(end.call_id, open_call.call.name, end.content, end.is_error))
+        call = open_call.call
+        results.append(Result(end.call_id, call.name, end.content, end.is_error, call.toolset))
     return tuple(results)
+
+
+def result_block(result: Result) -> dict[str, Any]:
+    """A result as it is sent. S6.9: that of a toolset's member echoes the name of the toolset."""
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.id, "content": result.content}
+    if result.toolset is not None:
+        block["toolset_name"] = result.toolset
+    if result.is_error:
+        block["is_error"] = True
+    return block
 
 
 def closes(event: str, kind: str) -> bool:
@@ -270,6 +223,29 @@ def reason_of(event: str, open_call: OpenCallState) -> str:
     if decision is not None and decision.verb == "deny":
         return f"Denied by a person: {decision.reason}" if decision.reason else "Denied by a person."
     return "Not run: the person denied the calls of this turn."
+
+
+def next_calls(run: RunState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The calls to begin now, and those that will not be run.
+
+    All at once, but the members of one toolset one after another, and none after the first that failed (S6.9).
+    """
+    busy: set[str] = set()
+    failed: set[str] = set()
+    fresh, halted = [], []
+    for call_id, call in run.open.items():
+        toolset = call.call.toolset
+        if call.end is not None:
+            if toolset is not None and call.end.is_error:
+                failed.add(toolset)
+        elif toolset in failed:
+            halted.append(call_id)
+        else:
+            if not call.begun and toolset not in busy:
+                fresh.append(call_id)
+            if toolset is not None:
+                busy.add(toolset)
+    return tuple(fresh), tuple(halted)
 
 
 def _unknown(run: RunState, kind: str, lost: frozenset[str]) -> None:
@@ -295,6 +271,7 @@ def _enter_ledger(run: RunState, state: Claude) -> None:
     ledger = run.ledger(history)
     if not (state.fresh or state.continues) or ledger.standing not in _STARTS_ANEW:
         return
+    run.containers = without(run.containers, history)
     if state.continues is not None:
         copied = run.ledger(state.continues).for_another()
         run.with_ledger(history, evolve(copied, generation=ledger.generation + 1))
@@ -307,15 +284,17 @@ def _change_say(run: RunState, at: float, dest: str, history: str | None, blocks
     if history is None:
         return
     ledger = run.ledger(history)
-    if ledger.legality.open_server_tools:  # R16: only their results may follow, so the words wait
-        run.waiting = (*run.waiting, {"role": "user", "content": blocks})
-        run.is_unsaid = True
+    if not ledger.may_speak:  # S7.2, R16: the turn goes on first, so the words wait
+        waiting = (*run.unsaid.get(history, ()), {"role": "user", "content": blocks})
+        run.unsaid, run.is_unsaid = {**run.unsaid, history: waiting}, True
     else:
         run.with_ledger(history, ledger.say(blocks))
 
 
 def _change_tokens(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
     del at, history
+    if run.last_event == "max_tokens" and run.dropped is not None:
+        run.dropped = evolve(run.dropped, grown=(dest, run.tokens.get(dest)))
     run.tokens = {**run.tokens, dest: value}
 
 
@@ -335,9 +314,11 @@ def _change_park(run: RunState, at: float, dest: str, history: str | None, value
     if history is None:  # what is asked of others does not go to the API that stays away
         return
     asked = run.failure.retry_after if run.failure else None
-    run.parked = {"reason": value, "until": at + (asked or 60.0)}
-    run.attempts = _without(run.attempts, (dest, "retry"))
-    run.waited = _without(run.waited, dest)
+    # E11: when a spend cap is lifted nobody knows, so no time is named.
+    is_known = asked is not None or run.failure is None or not run.failure.is_spend_cap
+    run.parked = {"reason": value, "until": at + (asked or 60.0)} if is_known else {"reason": value}
+    run.attempts = without(run.attempts, (dest, "retry"))
+    run.waited = without(run.waited, dest)
 
 
 def _change_discard(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
@@ -346,7 +327,8 @@ def _change_discard(run: RunState, at: float, dest: str, history: str | None, va
 
 def _change_compact(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
     del at, dest, value
-    run.compacting = run.compacting | {history or "main"}
+    # S9.2, S9.3: a conversation that is too long has to be made smaller before it can go on.
+    run.compacting = {**run.compacting, history or "main": run.last_event in _TOO_LONG}
 
 
 def _change_value(run: RunState, at: float, dest: str, history: str | None, value: Any) -> None:
@@ -374,6 +356,8 @@ def _say(run: RunState, record: Record, graph: Graph) -> None:
     run.with_ledger(record.data["history"], ledger)
     if record.data["words"]:
         run.waiting, run.is_unsaid = (), False
+    elif record.data.get("unsaid"):
+        run.unsaid, run.is_unsaid = without(run.unsaid, record.data["history"]), False
 
 
 def _tool_begin(run: RunState, record: Record, graph: Graph) -> None:
@@ -411,6 +395,7 @@ def _answer(run: RunState, record: Record, graph: Graph) -> None:
         content = [{"type": "text", "text": run.said}] if isinstance(run.said, str) else run.said
         run.waiting = (*run.waiting, {"role": "user", "content": content})
         run.detector = run.detector.window_reset()
+        run.compactions = evolve(run.compactions, useless={})
         return
     made = dict(run.open)
     for call_id, (verb, given, reason) in data["decisions"].items():
@@ -457,12 +442,8 @@ def _close(run: RunState, record: Record, graph: Graph) -> None:
     run.closed = record.data
 
 
-def _without(mapping: Mapping[Any, Any], key: Any) -> Mapping[Any, Any]:
-    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping
-
-
 _APPLY: Mapping[str, Callable[[RunState, Record, Graph], None]] = {
-    "open": _open, "request": _request, "reply": _reply, "error": _error, "move": _move, "say": _say,
+    "open": _open, "request": _request, "reply": take, "error": _error, "move": _move, "say": _say,
     "tool.begin": _tool_begin, "tool.end": _tool_end, "asked": _asked, "answer": _answer, "code.begin": _code_begin,
     "code.end": _code_end, "wake": _wake, "park": _park, "resume": _resume, "close": _close,
 }  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Self
 
-from attrs import frozen
+from attrs import field, frozen
 
 from fsm._events import Decision, ToolEnd
 from fsm._facts import Call, Failure, Result, Usage
@@ -32,13 +33,49 @@ class OpenCallState:
 
 
 @frozen
+class Container:
+    """Where the code of a history runs, and until when it lives, in seconds since the epoch (None: not known)."""
+
+    id: str
+    expires_at: float | None = None
+
+    @classmethod
+    def of(cls, given: Any) -> Container | None:
+        """The `container` of a reply, None where it has none (G6)."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("id"), str):
+            return None
+        try:
+            return cls(given["id"], datetime.fromisoformat(str(given.get("expires_at"))).timestamp())
+        except (ValueError, OverflowError, OSError):
+            return cls(given["id"])
+
+
+@frozen
 class PendingReply:
     """A recorded reply whose move is not taken yet."""
 
     content: list[Any]
     content_json: str
     history: str
-    summary: bool = False
+    summary: int = 0  # how many messages it was to summarise (S10.2); 0: it is no summary
+    container: Container | None = None
+
+
+@frozen
+class DroppedReply:
+    """A cut reply that is asked for again with more tokens (S5.2). `grown`: the state, and its tokens before."""
+
+    reply: PendingReply
+    grown: tuple[str, int | None] | None = None
+
+
+@frozen
+class Compactions:
+    """What compaction did to each history (D10)."""
+
+    size: Mapping[str, int] = field(factory=dict)  # input tokens of the newest reply
+    before: Mapping[str, int] = field(factory=dict)  # those before the newest compaction, until the next reply
+    useless: Mapping[str, int] = field(factory=dict)  # how many did not help
 
 
 class RunState:
@@ -62,8 +99,8 @@ class RunState:
         self.pending: PendingReply | None = None
         self.reading: Reading | None = None
         self.output: Any = None
-        self.continued = ""  # the text that the newest reply goes on from, after a cut
-        self.is_continuing = False
+        self.continued = self.goes_on = ""  # the text that the newest reply goes on from, and that the next one will
+        self.dropped: DroppedReply | None = None  # the newest reply, where it was cut and not kept
         self.failure: Failure | None = None
         self.results: tuple[Result, ...] = ()
         self.values: Mapping[str, Any] = {}
@@ -74,9 +111,16 @@ class RunState:
         self.rounds: Mapping[tuple[str, str, int], int] = {}
         self.tokens: Mapping[str, int] = {}
         self.models: Mapping[str, str] = {}
-        self.compacting: frozenset[str] = frozenset()
+        self.caps: Mapping[str, int] = {}  # by model, as its errors told (S5.7)
+        self.refusals: Mapping[str, tuple[str, ...]] = {}  # by model: hashes of the refused requests (S8.4, D11)
+        self.compacting: Mapping[str, bool] = {}  # histories to be summarised; whether at once (S9.2)
+        self.compactions = Compactions()
+        self.containers: Mapping[str, Container] = {}  # by history (S6.8)
         self.request: Mapping[str, Any] | None = None  # sent, not answered
         self.answered = ""  # the hash of the newest request, once a reply came
+        self.unsaid: Mapping[
+            str, tuple[Mapping[str, Any], ...]
+        ] = {}  # by history: what an arrow could not say yet (R16)
         self.is_unsaid = False  # the newest move had words that could not be said (R16)
         self.request_ids: Any = None  # a linked list: (newest, (older, ...)), so that adding costs the same every turn
         self.wait_until: float | None = None
@@ -104,3 +148,8 @@ class RunState:
     def with_ledger(self, history: str, ledger: Ledger) -> None:
         """Put a ledger in its place."""
         self.ledgers = {**self.ledgers, history: ledger}
+
+
+def without(mapping: Mapping[Any, Any], key: Any) -> Mapping[Any, Any]:
+    """The mapping without a key."""
+    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from fsm._alphabet import ALPHABET
 from fsm._compile import Plan
 from fsm._effects import as_blocks
 from fsm._encoded import plain
@@ -17,10 +16,11 @@ from fsm._ledger import Standing
 from fsm._records import Record
 from fsm._states import Approval, Claude, Code, Human
 
-from ._evidence import evidence_of, limit_reached, unlawful
-from ._fold import apply, reason_of
+from ._evidence import evidence_of, limit_reached, repeats_refused, told, unlawful
+from ._fold import NOT_EXECUTED, apply, next_calls, reason_of
 from ._heads import Heads
 from ._run_state import RunState
+from ._summaries import covered, useless
 from ._view import View
 
 _NO_FACTS = Facts("", "")
@@ -100,6 +100,9 @@ class Step(View):
     def _say_on_entry(self, state: Claude) -> None:
         run = self.run
         history = state.history or "main"
+        if run.unsaid.get(history) and run.ledger(history).may_speak:
+            late = list(run.unsaid[history])
+            self.record("say", {"history": history, "messages": late, "words": False, "unsaid": True})
         ledger = run.ledger(history)
         standing = ledger.standing
         if state.prompt is not None:
@@ -132,23 +135,27 @@ class Step(View):
             return
         history = state.history or "main"
         ledger = run.ledger(history)
-        compact = history in run.compacting and ledger.can_compact  # else it waits for the next finished reply
-        head = self.head(state, compact=compact)
+        covers = covered(run, history)
         try:
-            sealed = ledger if compact else ledger.seal()
-            if not compact:
+            sealed = ledger.first(covers) if covers else ledger.seal()
+            if not covers:
                 sealed.check()
         except IllegalRequest as error:
             self.move("invalid_request_error", evidence_of(error))
             return
+        container = self.needs_container(state, sealed)
+        head = self.head(state, sealed, compact=bool(covers), container=container)
         digest = hashlib.sha256(head.digest + sealed.digest).digest()
-        unasked = unlawful(run, sealed, digest.hex(), compact=compact)
+        unasked = unlawful(run, sealed, digest.hex(), compact=bool(covers))
         if unasked is not None:
             self.move("invalid_request_error", unasked)
             return
         _, finding = run.detector.requested(digest)
-        if finding is not None and "stuck" not in run.free:
-            self.move("stuck", finding.evidence())
+        stuck = (
+            finding.evidence() if finding is not None else repeats_refused(run, digest.hex()) or useless(run, history)
+        )
+        if stuck is not None and "stuck" not in run.free:
+            self.move("stuck", stuck)
             return
         data: dict[str, Any] = {
             "n": run.requests + 1,
@@ -157,9 +164,12 @@ class Step(View):
             "hash": digest.hex(),
             "attempt": run.attempts.get((run.state, "retry"), 0) + 1,
         }
-        if compact:
-            data["compact"] = True
-        run.with_ledger(history, sealed)  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
+        if covers:
+            data["compact"] = covers
+        if container:
+            data["container"] = True  # rule 8: whether it still lived is not judged again
+        if not covers:  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
+            run.with_ledger(history, sealed)
         self.record("request", data)
 
     def enter_tools(self) -> None:
@@ -170,23 +180,30 @@ class Step(View):
         denied = [c for c in run.open.values() if c.decision and c.decision.verb == "deny" and c.end is None]
         if denied:
             self.record("tool.end", {"ends": [[c.call.id, reason_of("approved", c), True, 0.0] for c in denied]})
-        fresh = [c.call.id for c in self.run.open.values() if not c.begun and c.end is None]
+        self.begin_next()
+
+    def begin_next(self) -> None:
+        """Begin the calls whose turn it is; once each has an end, the results are complete."""
+        fresh, halted = next_calls(self.run)
+        if halted:
+            self.record("tool.end", {"ends": [[call_id, NOT_EXECUTED, True, 0.0] for call_id in halted]})
         if fresh:
-            self.record("tool.begin", {"ids": fresh})
+            self.record("tool.begin", {"ids": list(fresh)})
         self.results_if_done()
 
     def results_if_done(self) -> None:
-        if all(c.end is not None for c in self.run.open.values()):
+        waiting = [c for c in self.run.open.values() if c.end is None]
+        if not waiting:
             self.move("tool_results")
+        elif not any(c.begun for c in waiting):  # S6.9: members that waited for the one before them
+            self.begin_next()
 
     def ask(self, state: Approval | Human) -> None:
         expires = {} if state.within is None else {"expires_at": self.at + state.within}
         self.record("asked", {"state": self.run.state, **expires})
 
     def _why(self) -> dict[str, Any]:
-        spec = ALPHABET.get(self.run.last_event)
-        told = {"why": spec.why, "todo": spec.todo} if spec is not None else {}
-        return {**told, **self.run.evidence}
+        return told(self.run)
 
 
 def _check_value(change: str, value: Any) -> None:

@@ -12,13 +12,16 @@ from attrs import evolve
 
 from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest, Wait
 from fsm._errors import DecisionError
-from fsm._facts import Facts, Reply
+from fsm._facts import Call, Facts, Reply
 from fsm._graph import Graph
+from fsm._ledger import Ledger
+from fsm._reading import invalid_json
 from fsm._records import Verdict
 from fsm._states import Claude, Code
 
+from ._evidence import told
 from ._fold import cap_of, closes, family, results_of
-from ._heads import Head, Heads
+from ._heads import COMPACT_BETA, Head, Heads
 from ._run_state import OpenCallState, RunState
 
 
@@ -50,10 +53,12 @@ class View:
             run.waited.get(run.state, 0.0),
             0,
             self._max_tokens(state) if isinstance(state, Claude) else 0,
-            cap_of(self._model(state)) if isinstance(state, Claude) else None,
+            self._cap(self._model(state)) if isinstance(state, Claude) else None,
             run.tags,
             run.continued,
             run.reading is not None and run.reading.cut_in_call,
+            {model: len(digests) for model, digests in run.refusals.items()},
+            run.request_ids[0] if run.request_ids else None,
         )
 
     def _max_tokens(self, state: Claude) -> int:
@@ -62,20 +67,40 @@ class View:
     def _model(self, state: Claude) -> str:
         return self.run.models.get(self.run.state, state.model)
 
-    def head(self, state: Claude, *, compact: bool) -> Head:
+    def _cap(self, model: str) -> int | None:
+        return self.run.caps.get(model) or cap_of(model)
+
+    def head(self, state: Claude, ledger: Ledger, *, compact: bool, container: bool = False) -> Head:
+        """The head of a request with the sealed messages of this ledger."""
         return self.heads.head(
             self.run.state,
             self.run.systems,
             max_tokens=self._max_tokens(state),
             model=self._model(state),
             compact=compact,
+            marks=ledger.marks,
+            container=self.run.containers[state.history or "main"].id if container else None,
         )
+
+    def needs_container(self, state: Claude, ledger: Ledger) -> bool:
+        """Whether the next request names the container that code of this history runs in (S6.8, S14).
+
+        It does while the container lives, and while code in it waits for results even if it seems over, since without
+        it those are refused (R18). R53: only with the code execution tool, and not where the state names one itself.
+        """
+        known = self.run.containers.get(state.history or "main")
+        if known is None or not self.heads.takes_container(self.run.state):
+            return False
+        is_waiting = bool(ledger.legality.coded_calls)
+        return is_waiting or known.expires_at is None or self.at < known.expires_at
 
     def asks(self, call: OpenCallState) -> bool:
         if call.end is not None:
             return False
-        spec = self.spec(call.call.name)
+        spec = self.spec(call.call)
         if spec is None or not spec.may_ask:
+            return False
+        if invalid_json(call.call.input) is not None:  # S6.5: answered, so nobody is asked
             return False
         if not self.heads.fits(self.run.home or "", call.call.name, call.call.input):
             return False
@@ -87,9 +112,13 @@ class View:
                 "needs_approval", name, workflow=self.graph.name, state=self.run.state, event="tool_use", cause=error
             ) from error
 
-    def spec(self, name: str) -> Any:
-        """The tool of this name, of a Claude state on the calls' history."""
-        return self.graph.tools.get((self.run.home or "", name))
+    def spec(self, call: Call) -> Any:
+        """The tool that is called, of a Claude state on the calls' history.
+
+        S6.9: a toolset's members may be named like other tools, so a call of one is told by its `toolset_name`.
+        """
+        spec = self.graph.tools.get((self.run.home or "", call.toolset or call.name))
+        return spec if spec is not None and (spec.form == "toolset") == (call.toolset is not None) else None
 
     def undecided(self) -> list[OpenCallState]:
         """The calls a person still has to decide on: those that ask; where none asks, all."""
@@ -119,12 +148,16 @@ class View:
             return (Wait(run.wait_until, seconds, run.last_event),)
         if run.request is None:
             return ()
-        head = self.head(state, compact=bool(run.request.get("compact")))
-        history = run.ledger(run.request["history"]).sealed
+        ledger = run.ledger(run.request["history"])
+        covers = run.request.get("compact")
+        if covers:
+            ledger = ledger.first(ledger.count if covers is True else covers)
+        chosen = {name: bool(run.request.get(name)) for name in ("compact", "container")}
+        head = self.head(state, ledger, **chosen)
+        history = ledger.sealed
+        betas = head.betas or ((COMPACT_BETA,) if ledger.summary else ())  # S10.2: wherever such a block is sent
         return (
-            SendRequest(
-                run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, history, head.betas
-            ),
+            SendRequest(run.state, run.request["n"], run.request["attempt"], head.params, head.encoded, history, betas),
         )
 
     def question(self) -> Question:
@@ -142,7 +175,8 @@ class View:
 
     def _open_call(self, call: OpenCallState) -> OpenCall:
         edited = call.decision is not None and call.decision.verb == "edit"
-        return OpenCall(call.call.id, call.call.name, call.input, self.spec(call.call.name), edited)
+        made = call.call
+        return OpenCall(made.id, made.name, call.input, self.spec(made), edited, made.toolset, made.is_programmatic)
 
 
 def _with_output(reply: Reply | None, output: Any) -> Reply | None:
@@ -157,7 +191,8 @@ def verdict_of(run: RunState) -> Verdict:
     while node is not None:
         newest, node = node
         ids.append(newest)
-    evidence = dict(end.get("evidence") or run.evidence)
+    parked_by_api = run.closed is None and end["reason"] == "waiting_api"
+    evidence = told(run) if parked_by_api else dict(end.get("evidence") or run.evidence)
     if end.get("until"):
         evidence["retry_at"] = end["until"]
     return Verdict(

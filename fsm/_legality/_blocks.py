@@ -11,7 +11,17 @@ from . import _findings as findings
 if TYPE_CHECKING:
     from ._findings import Violation
 
-__all__ = ["check_block", "check_text", "is_server_result", "only_in_assistant", "result_kind", "use_kind"]
+__all__ = [
+    "check_block",
+    "check_citations",
+    "is_coded",
+    "is_server_result",
+    "is_thinking",
+    "only_in_assistant",
+    "only_text",
+    "result_kind",
+    "use_kind",
+]
 
 _CLIENT_ID = r"^[a-zA-Z0-9_-]+$"
 _SERVER_ID = r"^srvtoolu_[a-zA-Z0-9_]+$"
@@ -22,7 +32,8 @@ _ID_PATTERNS = {
 }
 
 _USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-_ASSISTANT_ONLY = _USES | {"thinking", "redacted_thinking"}
+_THINKING = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
+_ASSISTANT_ONLY = _USES | _THINKING.keys()
 _IN_RESULT = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
 
 
@@ -34,6 +45,36 @@ def is_server_result(kind: str) -> bool:
 def only_in_assistant(kind: str) -> bool:
     """Whether blocks of this type can only be in assistant messages (R19)."""
     return kind in _ASSISTANT_ONLY or is_server_result(kind)
+
+
+def is_thinking(kind: str) -> bool:
+    """Whether blocks of this type hold thinking."""
+    return kind in _THINKING
+
+
+def is_coded(use: Mapping[str, Any]) -> bool:
+    """Whether code that runs on the server made this call, which then waits for its result (R18)."""
+    caller = use.get("caller")
+    kind = caller.get("type") if isinstance(caller, Mapping) else None
+    return isinstance(kind, str) and kind.startswith("code_execution_")
+
+
+def only_text(content: object) -> bool:
+    """Whether the content of a tool result holds nothing but text; what cannot be read has a finding of its own."""
+    if not isinstance(content, list | tuple):
+        return True
+    return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
+
+
+def check_citations(block: Mapping[str, Any], kind: str, at: str, found: list[Violation]) -> None:
+    """Add to `found` each text of a user's block that cites; `citations` of a document only switch it on (R4a)."""
+    if kind == "text":
+        if block.get("citations"):
+            found.append(findings.removed(f"{at}.text.citations"))
+    elif kind in {"search_result", "tool_result"} and isinstance(content := block.get("content"), list | tuple):
+        for index, part in enumerate(content):
+            if isinstance(part, Mapping):
+                check_citations(part, str(part.get("type")), f"{at}.{kind}.content.{index}", found)
 
 
 def result_kind(use: Mapping[str, Any]) -> str:
@@ -51,7 +92,7 @@ def use_kind(result: str) -> str:
 
 def check_block(block: object, at: str, found: list[Violation]) -> str | None:
     """Add to `found` what is wrong with the block at `at`; return its type, or None if it has none."""
-    if not isinstance(block, Mapping):
+    if type(block) is not dict and not isinstance(block, Mapping):  # the first test is the cheap one
         found.append(findings.wrong_type(at, "an object"))
         return None
     kind = block.get("type")
@@ -64,6 +105,9 @@ def check_block(block: object, at: str, found: list[Violation]) -> str | None:
         _check_result(block, at, found)
     elif kind in _USES:
         _check_use(block, kind, at, found)
+    elif kind in _THINKING:
+        lacking = (key for key in _THINKING[kind] if not isinstance(block.get(key), str))
+        found += [_not_a_string(block, key, f"{at}.{kind}.{key}") for key in lacking]
     return kind
 
 
@@ -91,13 +135,13 @@ def _check_use(block: Mapping[str, Any], kind: str, at: str, found: list[Violati
         found.append(_not_a_string(block, "name", f"{at}.{kind}.name"))
     if "input" not in block:
         found.append(findings.missing(f"{at}.{kind}.input", "R19b"))
-    elif not isinstance(block["input"], Mapping):
+    elif type(block["input"]) is not dict and not isinstance(block["input"], Mapping):
         found.append(findings.wrong_type(f"{at}.{kind}.input", "a valid dictionary", "R19b"))
 
 
 def _check_result(block: Mapping[str, Any], at: str, found: list[Violation]) -> None:
     call = block.get("tool_use_id")
-    if not isinstance(call, str):
+    if type(call) is not str:
         found.append(_not_a_string(block, "tool_use_id", f"{at}.tool_result.tool_use_id", "R19d"))
     content = block.get("content")
     if content is None or isinstance(content, str):

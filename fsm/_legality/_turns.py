@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from . import _findings as findings
-from ._blocks import check_block, is_server_result, only_in_assistant, result_kind, use_kind
+from ._blocks import is_server_result
+from ._contents import Answers, Reply, ServerUse, blocks_of, check_system, ends_blank
 from ._profile import LENIENT, Profile
 from ._seen import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._findings import Violation
 
@@ -30,19 +31,12 @@ __all__ = ["Legality"]
 _ROLES = ("user", "assistant", "system")
 _KEYS = {"user": {"role", "content"}, "assistant": {"role", "content"}}
 _KEYS["system"] = {"role", "content", "clear_at", "output_config"}
+_NONE: frozenset[str] = frozenset()
+# Where a run of system messages stands, in the place of the type of its last block: unlawfully, or found out already.
+_MISPLACED, _BLAMED = "misplaced", "blamed"
 
 
-@frozen
-class _ServerUse:
-    """A server tool use without a result so far: its id, the tool, the type of its result, the turn that it is in."""
-
-    id: str
-    tool: str
-    result: str
-    turn: int
-
-
-@frozen(kw_only=True)
+@frozen(slots=False)  # attrs makes these in a third of the time, and a turn makes two
 class Legality:
     """What must be remembered of some messages to judge the next one; begin with `start`.
 
@@ -59,11 +53,14 @@ class Legality:
     _tail_blank: bool = False
     # Calls of the last assistant turn. None: what stood before is not known, so that results cannot be judged.
     _calls: tuple[str, ...] | None = ()
-    _answered: frozenset[str] = frozenset()
-    _late: frozenset[str] = frozenset()  # answered, but after other content (R11)
+    _coded: frozenset[str] = _NONE  # those of them that code on the server made (R18)
+    _answered: frozenset[str] = _NONE
+    _late: frozenset[str] = _NONE  # answered, but after other content (R11)
     _spoken: bool = False  # the user turn has content other than results
     _reported: bool = False  # the unanswered calls were found already
-    _server: tuple[_ServerUse, ...] = ()
+    _server: tuple[ServerUse, ...] = ()
+    # The first block of the first reply since a user spoke: its turn and its type (R33).
+    _opening: tuple[int, str] | None = None
 
     @classmethod
     def start(cls, profile: Profile | None = None, *, continued: bool = False) -> Legality:
@@ -74,12 +71,8 @@ class Legality:
             continued: the messages go on from some that are not in the request, as with `thread`; what they may answer
                 is then not known and not judged.
         """
-        return cls(
-            profile=LENIENT if profile is None else profile,
-            continued=continued,
-            seen=Seen(),
-            calls=None if continued else (),
-        )
+        profile = LENIENT if profile is None else profile
+        return cls(profile, continued, Seen(), calls=None if continued else ())
 
     @property
     def open_calls(self) -> tuple[str, ...]:
@@ -91,6 +84,26 @@ class Legality:
         """The ids of the server tool uses without a result: nothing may be said before they have one (R16)."""
         return tuple(use.id for use in self._server)
 
+    @property
+    def pending(self) -> tuple[ServerUse, ...]:
+        """The server tools that the API would go on with if the request ended here (R16)."""
+        return self._server
+
+    @property
+    def coded_calls(self) -> tuple[str, ...]:
+        """The answered calls of code that still runs on the server: the request must name its container (R18)."""
+        return tuple(sorted(self._coded & self._answered)) if self._role == "user" else ()
+
+    @property
+    def at(self) -> str:
+        """The address of the turn that is still growing."""
+        return f"messages.{max(self._turn, 0)}"
+
+    @property
+    def opening(self) -> tuple[int, str] | None:
+        """Turn and type of the first block of the reply that the open tool loop began with, or None (R33)."""
+        return self._opening if self._role == "user" and self._calls and not self._spoken else None
+
     def step(self, message: Mapping[str, Any]) -> tuple[Legality, tuple[Violation, ...]]:
         """Append one message.
 
@@ -101,205 +114,189 @@ class Legality:
             The state after it, and the rules that it breaks for certain, none for a message that may be sent. If there
             are any, do not send it, and go on from the state that you had.
         """
-        at = f"messages.{self._turn + 1}"
-        if not isinstance(message, Mapping):
-            return self._unread(), (findings.wrong_shape(at),)
+        if type(message) is not dict and not isinstance(message, Mapping):  # the first test is the cheap one
+            return self._unread(), (findings.wrong_shape(self._next()),)
         role = message.get("role")
-        if "role" not in message:
-            return self._unread(), (findings.missing(f"{at}.role"),)
         if role not in _ROLES:
-            return self._unread(), (findings.unexpected_role(at, role),)
+            at = self._next()
+            unread = findings.unexpected_role(at, role) if "role" in message else findings.missing(f"{at}.role")
+            return self._unread(), (unread,)
         found: list[Violation] = []
-        state = self if role == self._role else self._begin(role, found)
-        return state._append(message, found), tuple(found)  # noqa: SLF001  # a state of our own class
+        turn = self._turn
+        if role != self._role:
+            turn += 1
+            self._end(role, found)
+        if not self._profile.extra_keys_allowed:
+            found += [
+                findings.extra_key(f"messages.{turn}.{key}")
+                for key in message
+                if not isinstance(key, str) or key not in _KEYS[role]
+            ]
+        blocks = blocks_of(message, turn, found)
+        if blocks is None:
+            return self._unjudged(role, turn), tuple(found)
+        if role == "assistant":
+            state = self._assistant(blocks, turn, found)
+        elif role == "user":
+            state = self._user(blocks, turn, found)
+        else:
+            state = self._system(message, blocks, turn, found)
+        return state, tuple(found)
 
     def finish(self) -> tuple[Violation, ...]:
         """Return the rules that are broken if the request ends here; none if it may be sent."""
-        at = f"messages.{self._turn}"
         if self._turn < 0:
             return () if self._continued else (findings.no_messages(),)
+        at = f"messages.{self._turn}"
+        found: list[Violation] = []
         if self._role == "user":
-            return tuple(self._close_user())
+            self._end_user(found)
         if self._role != "assistant":
-            return ()
+            return tuple(found)
         if self._calls:
             return (findings.unanswered(at, self._calls, late=False),)
-        found = []
         if self._tail == "text" and self._tail_blank and self._profile.final_whitespace_allowed is False:
             found.append(findings.final_whitespace(at))
-        # R25: a paused turn is sent back as it is; it ends with a server tool.
-        paused = bool(self._server) or is_server_result(self._tail)
-        if self._profile.prefill_allowed is False and not paused:
+        if self._profile.prefill_allowed is False and self.is_prefilled:
             found.append(findings.prefill(at))
         return tuple(found)
 
+    @property
+    def is_prefilled(self) -> bool:
+        """Whether a request that ends here asks the model to go on with words of its own (R25, R38).
+
+        A paused turn is not that: it ends with a server tool, and is sent back as it is (S7).
+        """
+        is_paused = bool(self._server) or is_server_result(self._tail) or self._tail == "compaction"  # S10.1: so is it
+        return self._role == "assistant" and not self._calls and not is_paused
+
     # ── turns ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _next(self) -> str:
+        return f"messages.{self._turn + 1}"
 
     def _unread(self) -> Legality:
         """Count a message that cannot be read as a turn; judge nothing by what it may have held."""
-        return Legality(profile=self._profile, continued=True, seen=self._seen, turn=self._turn + 1, calls=None)
+        return Legality(self._profile, True, self._seen, self._turn + 1, calls=None)  # noqa: FBT003
 
-    def _begin(self, role: str, found: list[Violation]) -> Legality:
-        """End the current turn and begin one of another role."""
-        calls, server = self._calls, self._server
+    def _unjudged(self, role: str, turn: int) -> Legality:
+        """Keep the turn of a message whose content cannot be read; what it may have answered is not known."""
+        server = () if role == "system" and role != self._role else self._server
+        blocks = 1 if turn > self._turn else self._blocks + 1
+        return Legality(self._profile, self._continued, self._seen, turn, role, blocks, calls=None, server=server)
+
+    def _end(self, role: str, found: list[Violation]) -> None:
+        """Say what is wrong with the turn that ends because one of another role begins."""
         if self._role == "user":
-            found += self._close_user()
+            self._end_user(found)
         elif self._role == "assistant":
             if not self._blocks:
                 found.append(findings.empty_message(f"messages.{self._turn}"))
             if role == "system":  # R8: nothing may stand between calls and results
-                found += [findings.unanswered(f"messages.{self._turn}", calls, late=False)] if calls else []
-                found += _unpaired(server)
-                server = ()
-        if role != "user":
-            calls = ()
-        return Legality(
-            profile=self._profile,
-            continued=self._continued,
-            seen=self._seen,
-            turn=self._turn + 1,
-            role=role,
-            calls=calls,
-            server=server,
-        )
+                if self._calls:
+                    found.append(findings.unanswered(f"messages.{self._turn}", self._calls, late=False))
+                found += _unpaired(self._server)
+        elif self._role == "system" and role == "user" and self._blocks and self._tail != _BLAMED:
+            found.append(findings.system_precedes(f"messages.{self._turn}"))
 
-    def _close_user(self) -> list[Violation]:
-        found = []
+    def _end_user(self, found: list[Violation]) -> None:
         if not self._blocks:
             found.append(findings.empty_message(f"messages.{self._turn}"))
         if not self._reported and (unanswered := self.open_calls):
             found.append(findings.unanswered(f"messages.{self._turn - 1}", unanswered, late=False))
-        return found
 
-    def _append(self, message: Mapping[str, Any], found: list[Violation]) -> Legality:
-        """Add a message to the turn that has begun."""
-        at = f"messages.{self._turn}"
-        if not self._profile.extra_keys_allowed:
-            found += [findings.extra_key(f"{at}.{key}") for key in message if key not in _KEYS[self._role]]
-        if self._role == "system" and self._profile.system_role is False:
-            found.append(findings.no_system_role(at))
-        blocks = _blocks(message, at, found)
-        if blocks is None:
-            return evolve(self, blocks=self._blocks + 1, calls=None)
-        if self._role == "assistant":
-            return self._assistant(blocks, at, found)
-        if self._role == "user":
-            return self._user(blocks, at, found)
-        return self._system(blocks, at, found)
-
-    def _assistant(self, blocks: Sequence[Any], at: str, found: list[Violation]) -> Legality:
-        calls = dict.fromkeys(self._calls or ())
-        server = {use.id: use for use in self._server}
-        fresh: dict[str, None] = {}
-        kind: str | None = None
-        for index, block in enumerate(blocks, self._blocks):
-            where = f"{at}.content.{index}"
-            kind = check_block(block, where, found)
-            if kind == "tool_use" and isinstance(call := block.get("id"), str):
-                if call in fresh or call in self._seen:
-                    found.append(findings.repeated_call(where, call))
-                fresh[call] = calls[call] = None
-            elif kind in ("server_tool_use", "mcp_tool_use") and isinstance(call := block.get("id"), str):
-                server[call] = _ServerUse(call, str(block.get("name")), result_kind(block), self._turn)
-                fresh[_server_key(call)] = None
-            elif kind == "tool_result":
-                found.append(findings.wrong_role(at, where, kind, "user"))
-            elif kind is not None and is_server_result(kind) and isinstance(call := block.get("tool_use_id"), str):
-                key = _server_key(call)
-                if server.pop(call, None) is None and not (self._continued or key in fresh or key in self._seen):
-                    found.append(findings.stray_server_result(where, call, kind, use_kind(kind)))
-        # Built by name, here and in `_user`: `evolve` costs more than the rest of a step.
+    def _assistant(self, blocks: Sequence[Any], turn: int, found: list[Violation]) -> Legality:
+        if turn > self._turn:
+            base, tail, blank = 0, "", False
+            opening = self._opening if self._role == "user" else None
+            reply = Reply(self._profile, self._seen, self._continued, turn, {}, _NONE, self._server, opening, "")
+        else:
+            base, tail, blank = self._blocks, self._tail, self._tail_blank
+            calls, head = dict.fromkeys(self._calls or ()), "thinking"
+            reply = Reply(
+                self._profile, self._seen, self._continued, turn, calls, self._coded, self._server, self._opening, head
+            )
+        reply.read(blocks, base, found)
+        if blocks:
+            tail, blank = reply.kind or "", ends_blank(blocks[-1])
         return Legality(
-            profile=self._profile,
-            continued=self._continued,
-            seen=self._seen.add(fresh) if fresh else self._seen,
-            turn=self._turn,
-            role=self._role,
-            blocks=self._blocks + len(blocks),
-            calls=tuple(calls),
-            server=tuple(server.values()),
-            tail=(kind or "") if blocks else self._tail,
-            tail_blank=_ends_blank(blocks[-1]) if blocks else self._tail_blank,
+            self._profile,
+            self._continued,
+            self._seen.add(reply.fresh) if reply.fresh else self._seen,
+            turn,
+            "assistant",
+            base + len(blocks),
+            tail,
+            blank,
+            tuple(reply.calls),
+            reply.coded,
+            server=reply.server,
+            opening=reply.opening,
         )
 
-    def _user(self, blocks: Sequence[Any], at: str, found: list[Violation]) -> Legality:
-        calls = None if self._calls is None else frozenset(self._calls)
-        answered, late, spoken = set(self._answered), set(self._late), self._spoken
-        for index, block in enumerate(blocks, self._blocks):
-            where = f"{at}.content.{index}"
-            kind = check_block(block, where, found)
-            if kind != "tool_result":
-                spoken = True
-                if kind is not None and only_in_assistant(kind):
-                    found.append(findings.wrong_role(at, where, kind, "assistant"))
-            elif isinstance(call := block.get("tool_use_id"), str):
-                if call in answered or call in late:
-                    found.append(findings.repeated_result(where, call))
-                elif calls is not None and call not in calls:
-                    found.append(findings.stray_result(where, call))
-                else:
-                    (late if spoken else answered).add(call)
-        unanswered = tuple(call for call in self._calls or () if call not in answered)
-        # R11, R17: after other content, or in another message where those do not merge, no result counts any more.
-        certain = spoken or (bool(blocks) and not self._profile.split_results_merge)
-        if unanswered and certain and not self._reported:
-            before = f"messages.{self._turn - 1}"
-            found.append(findings.unanswered(before, unanswered, late=late.issuperset(unanswered)))
-        # R16: a server tool may stay open only while the results of the client tools beside it, and nothing else, come.
+    def _user(self, blocks: Sequence[Any], turn: int, found: list[Violation]) -> Legality:
+        calls, coded = self._calls, self._coded
+        if turn > self._turn:
+            base, spoken, reported = 0, False, False
+            answers = Answers(turn, calls, coded, set(), set(), False)  # noqa: FBT003
+        else:
+            base, spoken, reported = self._blocks, self._spoken, self._reported
+            answers = Answers(turn, calls, coded, set(self._answered), set(self._late), spoken)
+        answers.read(blocks, base, found, trimmed=self._profile.is_trimmed)
+        if blocks and not reported:
+            reported = answers.lost(merging=self._profile.split_results_merge, found=found)
+        if coded and answers.spoken and not spoken:
+            found.append(findings.coded_not_alone(f"messages.{turn}", sorted(coded)))
         server = self._server
-        if server and blocks and (spoken or self._calls == ()):
-            found += _unpaired(server)
+        # R16: a server tool may stay open only while the results of the client tools beside it, and nothing else, come.
+        # What code on the server asked for has its own text, just above (R18).
+        if server and blocks and (answers.spoken or calls == ()):
+            found += _unpaired(use for use in server if not (coded and use.tool == "code_execution"))
             server = ()
         return Legality(
-            profile=self._profile,
-            continued=self._continued,
-            seen=self._seen,
-            turn=self._turn,
-            role=self._role,
-            blocks=self._blocks + len(blocks),
-            calls=self._calls,
-            answered=frozenset(answered),
-            late=frozenset(late),
-            spoken=spoken,
-            reported=self._reported or (certain and bool(unanswered)),
-            server=server,
+            self._profile,
+            self._continued,
+            self._seen,
+            turn,
+            "user",
+            base + len(blocks),
+            "",
+            False,  # noqa: FBT003
+            calls,
+            coded,
+            frozenset(answers.answered),
+            frozenset(answers.late) if answers.late else _NONE,
+            answers.spoken,
+            reported,
+            server,
+            None if answers.spoken else self._opening,
         )
 
-    def _system(self, blocks: Sequence[Any], at: str, found: list[Violation]) -> Legality:
-        for index, block in enumerate(blocks, self._blocks):
-            where = f"{at}.content.{index}"
-            kind = check_block(block, where, found)
-            if kind == "tool_result":
-                found.append(findings.wrong_role(at, where, kind, "user"))
-            elif kind is not None and only_in_assistant(kind):
-                found.append(findings.wrong_role(at, where, kind, "assistant"))
-        return evolve(self, blocks=self._blocks + len(blocks))
+    def _system(self, message: Mapping[str, Any], blocks: Sequence[Any], turn: int, found: list[Violation]) -> Legality:
+        at, begins = f"messages.{turn}", turn > self._turn
+        place = self._place_system() if begins else self._tail
+        if self._profile.system_role is False:
+            found.append(findings.no_system_role(at))
+            place = _BLAMED
+        elif blocks and place == _MISPLACED:
+            found.append(findings.system_first(at) if turn == 0 else findings.system_follows(at))
+            place = _BLAMED
+        elif not blocks and not message.get("output_config"):
+            found.append(findings.system_empty(at))
+        base = 0 if begins else self._blocks
+        check_system(blocks, turn, base, found)
+        server = () if begins and self._role == "assistant" else self._server
+        count = base + len(blocks)
+        return Legality(self._profile, self._continued, self._seen, turn, "system", count, place, server=server)
+
+    def _place_system(self) -> str:
+        """R8: where a system message stands that comes next; one that only gives directives may stand anywhere."""
+        if self._turn < 0:
+            return "" if self._continued else _MISPLACED
+        if self._role != "assistant" or is_server_result(self._tail):
+            return ""
+        return _BLAMED if self._calls or self._server else _MISPLACED  # R10 and R16 have been found by `_end`
 
 
-def _blocks(message: Mapping[str, Any], at: str, found: list[Violation]) -> Sequence[Any] | None:
-    """Return the content as blocks, or None, with the finding, if it cannot be read."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
-    if isinstance(content, list | tuple):
-        return content
-    if "content" in message:
-        found.append(findings.wrong_type(f"{at}.content", "a valid array"))
-    elif message.get("role") == "system":  # R8: the form that only gives directives has no content
-        return []
-    else:
-        found.append(findings.missing(f"{at}.content"))
-    return None
-
-
-def _server_key(call: str) -> str:
-    return f"server:{call}"  # no client tool has such an id (R19a), so one set holds both
-
-
-def _unpaired(server: Sequence[_ServerUse]) -> list[Violation]:
+def _unpaired(server: Iterable[ServerUse]) -> list[Violation]:
     return [findings.unpaired_server_use(f"messages.{use.turn}", use.id, use.tool, use.result) for use in server]
-
-
-def _ends_blank(block: object) -> bool:
-    text = block.get("text") if isinstance(block, Mapping) else None
-    return isinstance(text, str) and text[-1:].isspace()

@@ -206,7 +206,15 @@ class Course:
 
     def failed(self, failed: Failed) -> tuple[Course, Finding | None]:
         """No reply came."""
-        failure = Failure(failed.event, failed.message, failed.status, failed.code, failed.retry_after, failed.draw)
+        failure = Failure(
+            failed.event,
+            failed.message,
+            failed.status,
+            failed.code,
+            failed.retry_after,
+            failed.draw,
+            failed.should_retry,
+        )
         return evolve(self, failure=failure, edges=()).moved(failed.event)
 
     def stuck(self, found: Finding) -> Course:

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from fsm._errors import WireError
 
-from ._rawjson import paired, parse, quoted, raw_member, replaced, storable
+from ._rawjson import paired, parse, quoted, raw_member, replaced, storable, written
 
 # G3. Block types that are not here and end in `_tool_result`, or are in _COMPLETE, come whole; others are unknown (G9).
 _TAKES: Mapping[str, frozenset[str]] = {
@@ -30,9 +30,13 @@ _COMPLETE = frozenset({"redacted_thinking", "container_upload", "fallback", "mcp
 
 @frozen
 class Delta:
-    """A piece of a reply that is being written, for display only. `index` is the number of its block."""
+    """A piece of a reply that is being written, for display only. `index` is the number of its block.
 
-    kind: Literal["text", "thinking", "tool_input", "other"]
+    `restart` comes from the driver, with no text: what was shown since the last move that kept a reply is void (a cut
+    stream, an error in mid-stream, a reply that is asked again), and the reply begins anew.
+    """
+
+    kind: Literal["text", "thinking", "tool_input", "other", "restart"]
     text: str
     index: int
     call_id: str | None = None
@@ -50,8 +54,8 @@ class Block:
     citations: list[tuple[Any, str]] = field(factory=list)
     inputs: list[str] = field(factory=list)
 
-    def add(self, index: int, delta: dict[str, Any], data: str) -> Delta:
-        """Take a delta; `data` is the text of its event.
+    def add(self, index: int, delta: dict[str, Any], data: str | None) -> Delta:
+        """Take a delta; `data` is the text of its event, None where a recording has lost it.
 
         Raises:
             WireError: G3, its kind does not fit the block, or it is incomplete; G4, the same for a tool input.
@@ -106,14 +110,28 @@ class Block:
         return {"INVALID_JSON": raw}, f'{{"INVALID_JSON":{quoted(raw)}}}'  # S6.5: validation answers it
 
 
+def spelled(data: str | None, value: Any, *path: str) -> str:
+    """The text of a value as it was written: it stands at `path` in `data`, or is written anew where that was lost.
+
+    Raises:
+        WireError: S11.3, a recorded value is no JSON.
+    """
+    if data is not None:
+        return raw_member(data, *path)
+    try:
+        return written(value)
+    except ValueError as error:
+        raise WireError(f"a recorded event holds what is no JSON: {error}", rule="S11.3") from None
+
+
 # ── what each delta does ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _add_text(block: Block, index: int, delta: dict[str, Any], _data: str) -> Delta:
+def _add_text(block: Block, index: int, delta: dict[str, Any], _data: str | None) -> Delta:
     return Delta("text", _piece(block, "text", delta), index)
 
 
-def _add_thinking(block: Block, index: int, delta: dict[str, Any], _data: str) -> Delta:
+def _add_thinking(block: Block, index: int, delta: dict[str, Any], _data: str | None) -> Delta:
     if "signature" in block.whole:
         raise WireError("a thinking_delta came after the signature", rule="G3")
     return Delta("thinking", _piece(block, "thinking", delta), index)
@@ -127,7 +145,7 @@ def _piece(block: Block, name: str, delta: dict[str, Any]) -> str:
     return piece
 
 
-def _add_signature(block: Block, index: int, delta: dict[str, Any], _data: str) -> Delta:
+def _add_signature(block: Block, index: int, delta: dict[str, Any], _data: str | None) -> Delta:
     # A block that a refusal or a limit closed early has none, so only a second one is refused.
     signature = delta.get("signature")
     if not isinstance(signature, str) or "signature" in block.whole:
@@ -136,22 +154,22 @@ def _add_signature(block: Block, index: int, delta: dict[str, Any], _data: str) 
     return Delta("other", signature, index)
 
 
-def _add_citation(block: Block, index: int, delta: dict[str, Any], data: str) -> Delta:
+def _add_citation(block: Block, index: int, delta: dict[str, Any], data: str | None) -> Delta:
     if not isinstance(delta.get("citation"), dict) or not isinstance(block.value.get("citations"), list | None):
         raise WireError("a citations_delta holds no citation, or its block began with something else", rule="G3")
-    raw = raw_member(data, "delta", "citation")
+    raw = spelled(data, delta["citation"], "delta", "citation")
     block.citations.append((delta["citation"], raw))
     return Delta("other", raw, index)
 
 
-def _add_compaction(block: Block, index: int, delta: dict[str, Any], data: str) -> Delta:
+def _add_compaction(block: Block, index: int, delta: dict[str, Any], data: str | None) -> Delta:
     if block.whole:
         raise WireError("a second compaction_delta came in one block", rule="G3")
-    block.whole |= {name: (delta[name], raw_member(data, "delta", name)) for name in delta if name != "type"}
-    return Delta("other", raw_member(data, "delta"), index)
+    block.whole |= {name: (delta[name], spelled(data, delta[name], "delta", name)) for name in delta if name != "type"}
+    return Delta("other", spelled(data, delta, "delta"), index)
 
 
-def _add_input(block: Block, index: int, delta: dict[str, Any], _data: str) -> Delta:
+def _add_input(block: Block, index: int, delta: dict[str, Any], _data: str | None) -> Delta:
     piece = delta.get("partial_json")
     if not isinstance(piece, str):
         raise WireError("an input_json_delta holds no partial_json", rule="G4")
@@ -161,11 +179,11 @@ def _add_input(block: Block, index: int, delta: dict[str, Any], _data: str) -> D
     return Delta("tool_input", piece, index, call_id if isinstance(call_id := block.value.get("id"), str) else None)
 
 
-def _add_nothing(_block: Block, index: int, _delta: dict[str, Any], data: str) -> Delta:
-    return Delta("other", raw_member(data, "delta"), index)  # G9: what it would change is not known
+def _add_nothing(_block: Block, index: int, delta: dict[str, Any], data: str | None) -> Delta:
+    return Delta("other", spelled(data, delta, "delta"), index)  # G9: what it would change is not known
 
 
-_ADD: Mapping[str, Callable[[Block, int, dict[str, Any], str], Delta]] = {
+_ADD: Mapping[str, Callable[[Block, int, dict[str, Any], str | None], Delta]] = {
     "text_delta": _add_text,
     "thinking_delta": _add_thinking,
     "signature_delta": _add_signature,

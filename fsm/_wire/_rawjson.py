@@ -109,6 +109,20 @@ def _key(text: str, at: int) -> tuple[str, int]:
     return key, _end_of_space(text, at) if text[at] in _SPACES else at
 
 
+def written(value: Any) -> str:
+    """The JSON text of a value whose own text is lost.
+
+    Raises:
+        ValueError: it has none, or none that `parse` would take.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    _refuse_depth(text, value)
+    return text
+
+
 def raw_member(text: str, *path: str) -> str:
     """The text of the value that `path` names, as it was written: `raw_member(event, "delta", "citation")`."""
     for key in path:

@@ -16,7 +16,6 @@ inputs, citations and unknown fields go as raw text into `content_json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -24,11 +23,14 @@ from attrs import field, frozen
 
 from fsm._errors import ApiError, WireError
 
-from ._blocks import Block, Delta
-from ._rawjson import parse, raw_member
+from ._blocks import Block, Delta, spelled
+from ._rawjson import parse
 from ._sse import SseDecoder
 
 _CUT = frozenset({"max_tokens", "model_context_window_exceeded"})  # S5, S9.2: a block may be left open
+
+MAX_REPLY = 128 * 1024 * 1024
+"""Bytes of one stream, or of one whole body, decompressed (N6): a reply of 128,000 tokens takes about 25 MB."""
 
 _FIXED = frozenset({"type", "id", "role", "content", "usage", "delta"})  # no message_delta changes these
 
@@ -96,9 +98,14 @@ def _text(value: Any) -> str | None:
 
 
 class StreamReader:
-    """Reads one streamed reply. After an exception it takes nothing more and raises the same again."""
+    """Reads one streamed reply. After an exception it takes nothing more and raises the same again.
+
+    `events` counts those that came whole, pings aside: while it stands still, the stream makes no progress (N5).
+    """
 
     def __init__(self) -> None:
+        self.events = 0
+        self._size = 0
         self._decoder = SseDecoder()
         self._state: Literal["W", "I", "B", "D", "F"] = "W"
         self._message: dict[str, Any] = {}
@@ -112,30 +119,41 @@ class StreamReader:
         Returns the deltas that they complete.
 
         Raises:
-            WireError: the grammar is broken (`rule`), or this is no event stream (S11.3): see `failed_malformed`.
+            WireError: the grammar is broken (`rule`), or this is no event stream, or one without end (S11.3): see
+                `failed_malformed`.
             StreamError: an `error` event came: see `failed_from_stream`.
         """
         if self._failure:
             raise self._failure
         deltas = []
+        self._size += len(chunk)
         try:
+            if self._size > MAX_REPLY:
+                raise too_long()
             for name, data in self._decoder.feed(chunk):
-                if delta := self._take(name, data):
+                if delta := self._take(name, _parsed(name, data), data):
                     deltas.append(delta)
         except ApiError as failure:
             self._failure = failure
             raise
         return deltas
 
-    def event(self, name: str, data: str) -> Delta | None:
-        """Take one event that is already framed: its name and its data. Otherwise like `feed`."""
+    def event(self, name: str, data: str | Mapping[str, Any]) -> Delta | None:
+        """Take one event that is already framed: its name and its data, as text or parsed. Otherwise like `feed`."""
         if self._failure:
             raise self._failure
         try:
-            return self._take(name, data)
+            if isinstance(data, str):
+                return self._take(name, _parsed(name, data), data)
+            return self._take(name, data, None)
         except ApiError as failure:
             self._failure = failure
             raise
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `message_stop` was seen: nothing but the end may follow."""
+        return self._state == "F" and self._failure is None
 
     def finish(self) -> Wire:
         """The message, when the bytes have ended.
@@ -161,14 +179,10 @@ class StreamReader:
 
     # ── one event ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _take(self, name: str, data: str) -> Delta | None:
-        event: Any = None
-        try:
-            event = parse(data)
-        except ValueError as error:
-            if name != "error":
-                raise WireError(f"the data of the event {name[:40]!r} is no JSON: {error}", rule="S11.3") from None
+    def _take(self, name: str, event: Any, data: str | None) -> Delta | None:
         kind = event.get("type", name) if isinstance(event, dict) else name
+        if kind != "ping":
+            self.events += 1
         if self._state == "F":
             if kind != "ping":
                 raise WireError(f"{str(kind)[:40]!r} came after message_stop", rule="G7")
@@ -176,14 +190,14 @@ class StreamReader:
         if name == "error" or kind == "error":  # a gateway may leave the type out, or send plain text
             found = error_body(event)
             raise StreamError(
-                found.message or data[:2000], type=found.type, code=found.code, request_id=found.request_id
+                found.message or (data or "")[:2000], type=found.type, code=found.code, request_id=found.request_id
             )
         if not isinstance(event, dict):
             raise WireError(f"the data of the event {name[:40]!r} is no JSON object", rule="S11.3")
         step = self._STEPS.get(kind) if isinstance(kind, str) else None
         return step(self, event, data) if step else None  # G8, G9
 
-    def _start(self, event: dict[str, Any], data: str) -> None:
+    def _start(self, event: dict[str, Any], data: str | None) -> None:
         if self._state != "W":
             raise WireError("message_start came twice: are these two replies mixed into one stream?", rule="G1")
         message = event.get("message")
@@ -192,11 +206,11 @@ class StreamReader:
         if message["content"]:
             if not isinstance(message.get("stop_reason"), str):
                 raise WireError("message_start has content but no stop_reason", rule="G1")
-            self._given = raw_member(data, "message", "content")
-        self._message = message
+            self._given = spelled(data, message["content"], "message", "content")
+        self._message = dict(message)  # what changes in it must not change in the recording
         self._state = "I"
 
-    def _block_start(self, event: dict[str, Any], data: str) -> None:
+    def _block_start(self, event: dict[str, Any], data: str | None) -> None:
         self._expect("I", "content_block_start", event)
         block = event.get("content_block")
         if not isinstance(block, dict) or not isinstance(block.get("type"), str):
@@ -204,10 +218,10 @@ class StreamReader:
         to = block.get("to") if block["type"] == "fallback" else None
         if isinstance(to, dict) and isinstance(to.get("model"), str):
             self._message["model"] = to["model"]  # G13
-        self._blocks.append(Block(block["type"], block, raw_member(data, "content_block")))
+        self._blocks.append(Block(block["type"], block, spelled(data, block, "content_block")))
         self._state = "B"
 
-    def _block_delta(self, event: dict[str, Any], data: str) -> Delta | None:
+    def _block_delta(self, event: dict[str, Any], data: str | None) -> Delta | None:
         self._expect("B", "content_block_delta", event)
         block, index, delta = self._blocks[-1], len(self._blocks) - 1, event.get("delta")
         kind = delta.get("type") if isinstance(delta, dict) else None
@@ -215,11 +229,11 @@ class StreamReader:
             raise WireError("content_block_delta holds no delta with a type", rule="G3")
         return block.add(index, delta, data)
 
-    def _block_stop(self, event: dict[str, Any], _data: str) -> None:
+    def _block_stop(self, event: dict[str, Any], _data: str | None) -> None:
         self._expect("B", "content_block_stop", event)
         self._state = "I"
 
-    def _message_delta(self, event: dict[str, Any], _data: str) -> None:
+    def _message_delta(self, event: dict[str, Any], _data: str | None) -> None:
         delta, usage = event.get("delta"), event.get("usage")
         if not isinstance(delta, dict) or not isinstance(usage, dict | None):
             raise WireError("message_delta holds no delta object, or a usage that is none", rule="G5")
@@ -238,7 +252,7 @@ class StreamReader:
             }
         self._state = "D"
 
-    def _stop(self, _event: dict[str, Any], _data: str) -> None:
+    def _stop(self, _event: dict[str, Any], _data: str | None) -> None:
         if self._state == "W":
             raise WireError("message_stop came before message_start", rule="G1")
         if self._state == "B":
@@ -261,7 +275,7 @@ class StreamReader:
         if index != due or isinstance(index, bool):
             raise WireError(f"{kind} has the index {str(index)[:40]}, due is {due}", rule="G2")
 
-    _STEPS: ClassVar[Mapping[str, Callable[[StreamReader, dict[str, Any], str], Delta | None]]] = {
+    _STEPS: ClassVar[Mapping[str, Callable[[StreamReader, dict[str, Any], str | None], Delta | None]]] = {
         "message_start": _start,
         "content_block_start": _block_start,
         "content_block_delta": _block_delta,
@@ -269,6 +283,21 @@ class StreamReader:
         "message_delta": _message_delta,
         "message_stop": _stop,
     }
+
+
+def _parsed(name: str, data: str) -> Any:
+    """The data of an event; an `error` event of a gateway may hold plain text."""
+    try:
+        return parse(data)
+    except ValueError as error:
+        if name != "error":
+            raise WireError(f"the data of the event {name[:40]!r} is no JSON: {error}", rule="S11.3") from None
+        return None
+
+
+def too_long() -> WireError:
+    """The error for a body that does not end: no reply is so long, so this is an attack or a fault."""
+    return WireError(f"the answer is larger than {MAX_REPLY} bytes", rule="S11.3")
 
 
 # ── recordings ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,12 +314,10 @@ def message_from_events(events: Iterable[Mapping[str, Any]]) -> Wire:
     for event in events:
         framed = "data" in event and "type" not in event
         data = event["data"] if framed else event
-        try:
-            text = data if isinstance(data, str) else json.dumps(data)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise WireError(f"a recorded event is no JSON: {error}", rule="S11.3") from None
-        reader.event(str(event.get("event") or "message") if framed else "message", text)
-    return reader.finish()
+        reader.event(str(event.get("event") or "message") if framed else "message", data)
+    wire = reader.finish()
+    spelled(None, {name: value for name, value in wire.message.items() if name != "content"})
+    return wire
 
 
 def split_streams(events: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

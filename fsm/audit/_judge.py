@@ -126,7 +126,15 @@ class Judge:
         return self._move("asking", event, facts, where)
 
     def _failure(self, failed: Failed, where: str) -> str:
-        failure = Failure(failed.event, failed.message, failed.status, failed.code, failed.retry_after, failed.draw)
+        failure = Failure(
+            failed.event,
+            failed.message,
+            failed.status,
+            failed.code,
+            failed.retry_after,
+            failed.draw,
+            failed.should_retry,
+        )
         return self._move("asking", failed.event, Facts("asking", failed.event, failure=failure), where)
 
     def _move(self, state: str, event: str, facts: Facts, where: str) -> str:

@@ -56,6 +56,7 @@ def check(
         findings = workflow.check()
         wrong |= any(finding.is_error for finding in findings)
         show_findings(screen, workflow, findings)
+        show_notes(screen, workflow.graph)
         if not any(finding.is_error for finding in findings):
             show_rows(screen, workflow.graph, own_only=own)
         if draw is not None:
@@ -111,6 +112,16 @@ def show_findings(screen: Screen, workflow: type[Workflow], findings: Sequence[F
                 screen.entry(
                     screen.text(" " * column, (mark, style)), (words, "" if mark else DIM), column=column + len(mark)
                 )
+
+
+def show_notes(screen: Screen, graph: Graph) -> None:
+    """What is to know about the models; no fault of the workflow."""
+    from fsm._notes import model_notes
+    from fsm._states import Claude
+
+    for note in model_notes(node.state.model for node in graph.nodes if isinstance(node.state, Claude)):
+        screen.line()
+        screen.line(("  note  ", WARN), note, hang=8)
 
 
 def _count(number: int, noun: str) -> str:

@@ -33,17 +33,21 @@ def emulator(
             help="What it answers: a list of replies, or a workflow, whose happy path it plays. Default: an echo.",
         ),
     ] = None,
+    faults: Annotated[
+        int | None,
+        typer.Option("--faults", metavar="SEED", help="Let requests go wrong by chance; the same seed does the same."),
+    ] = None,
 ) -> int:
     """Serve the Messages API on loopback: no key, no network; illegal requests get the API's own 400.
 
     A script is a JSON list, played in order. Each entry is a text, or the name of a builder in fsm.testing.replies with
     its arguments: ["Hello", {"tool_use": {"name": "find", "input": {}}}, {"overloaded": {}}, {"max_tokens": "An ans"}]
     """
-    from fsm.testing import Emulator, serve
+    from fsm.testing import Emulator, FaultPlan, serve
 
     replies = _echo if script is None else _script(script)
     screen = Screen()
-    played = Emulator(replies)
+    played = Emulator(replies, faults=None if faults is None else FaultPlan.random(faults))
     try:
         server = serve(played, port=port)
     except OSError as error:
@@ -83,6 +87,7 @@ def _show(screen: Screen, request: RecordedRequest) -> None:
     count = len(body.get("messages", ()))
     what = f"{count} message{'s' if count != 1 else ''}" if count else ""
     words = one_line(request.error, 300) if request.error else what
+    words += f"  (fault: {one_line(request.fault, 60)})" if request.fault else ""
     now = time.strftime("%H:%M:%S")
     line = f"{one_line(request.method, 10)} {one_line(request.path, 80)}  "
     screen.line((f"{now}  ", DIM), line, (str(request.status), BAD if bad else GOOD), f"  {words}", indent=2, hang=12)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsm._graph import Graph
-from fsm._records import Move, Record, Verdict
+from fsm._records import Move, Record, Verdict, moment
 from fsm._terminal import clean, one_line, shown_call
 from fsm.drivers._pump import move_of
 from fsm.journal import MemoryStore
@@ -262,7 +262,8 @@ def show_verdict(screen: Screen, verdict: Verdict, *, requests: int, ok: bool, p
     rows = {"why": why, "do": one_line(evidence.get("todo") or "", 400)}
     for key, value in evidence.items():
         if key not in rows | {"todo": ""} and value not in (None, [], {}):
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+            when = moment(value) if key == "retry_at" else ""
+            shown = value if isinstance(value, str) else when or json.dumps(value, ensure_ascii=False, default=repr)
             rows[one_line(key, 20)] = one_line(shown, 400)
     if verdict.pending_tool_ids:
         rows["open calls"] = ", ".join(one_line(each, 80) for each in verdict.pending_tool_ids)

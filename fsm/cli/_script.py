@@ -13,7 +13,13 @@ from fsm.testing import Reply, replies
 
 from ._errors import CommandError
 
-_BUILDERS = tuple(name for name in replies.__all__ if inspect.isfunction(getattr(replies, name)) and name != "raw")
+_BUILDERS = tuple(
+    name
+    for name in replies.__all__
+    if inspect.isfunction(build := getattr(replies, name))
+    and inspect.signature(build).return_annotation == Reply.__name__  # others make blocks
+    and name != "raw"
+)
 _NESTED = frozenset({"then", "reply"})  # arguments that are replies themselves
 
 
@@ -52,13 +58,14 @@ def _built(name: str, given: Any, where: str) -> Reply:
     build = getattr(replies, name)
     keywords = dict(given) if isinstance(given, dict) else {}
     plain = [] if isinstance(given, dict) or given is None else [given]
-    parameters = list(inspect.signature(build).parameters)
+    parameters = inspect.signature(build).parameters
     for key in _NESTED & set(keywords):
         keywords[key] = _reply(keywords[key], where)
     if name == "cut" and plain:
         raise CommandError(f'{where}: cut takes {{"reply": ..., "after": N}}')
-    if name == "tool_uses":  # its calls are positional: pairs of name and input
-        plain = [tuple(call) for call in keywords.pop("calls", plain[0] if plain else [])]
+    if "calls" in parameters:  # they are positional: pairs of name and input
+        before = [keywords.pop(key) for key in ("toolset",) if key in keywords]
+        plain = [*before, *(tuple(call) for call in keywords.pop("calls", plain[0] if plain else []))]
     try:
         reply = build(*plain, **keywords)
     except (TypeError, ValueError) as error:

@@ -17,14 +17,17 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools
+from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest
 from fsm._conversation import Conversation
 from fsm._effects import as_blocks
+from fsm._encoded import Encoded
 from fsm._errors import DecisionError, DeclarationError, RunError
 from fsm._events import Answered, CodeEnded, Decision, Event, Parked, ToolEnd, ToolsEnded
 from fsm._legality import Legality
 from fsm._records import Move, Record
+from fsm._results import warn_if_asked
 from fsm._toolspec import Context
+from fsm._wire import Delta
 from fsm.journal import Store
 from fsm.tools import Toolbox
 
@@ -72,20 +75,31 @@ class Session:
     """Ids of the calls, and the `Code` state, whose function was entered since it began in the records."""
     owed: list[Any] = field(factory=list, init=False)
     """What an async `on_move` still has to be awaited for."""
+    shown: Encoded | None = field(default=None, init=False)
+    """The history that the newest deltas answer, None where none were given since the last restart."""
     _client: Any = field(default=None, init=False)
 
     @property
     def client(self) -> Any:
-        """The SDK client, made when the first request leaves, with the SDK's own retries off (rule 9)."""
+        """The SDK client, made when the first request leaves, prepared for a run (rule 9)."""
         if self._client is None:
-            client = self.make_client()
-            self._client = client if client.max_retries == 0 else client.with_options(max_retries=0)
+            from fsm._clients import prepared  # slow to import, and a run without a request does without
+
+            self._client = prepared(self.make_client())
         return self._client
 
     def own_client(self) -> Any:
         """The client that was made for this run, to be closed with it; None where one was given, or none was needed."""
         made, self._client = (self._client, None) if self.owns_client else (None, self._client)
         return made
+
+    def restart(self, action: SendRequest) -> Delta | None:
+        """What a consumer of deltas is told before a request whose answer it has seen a part of, which is void.
+
+        The history says so: nothing was added to it since, so the same reply is asked again (G20, G10, S5.2).
+        """
+        again, self.shown = action.history.is_still(self.shown), None
+        return Delta("restart", "", 0) if again else None
 
     def context(self, call_id: str | None) -> Context[Any]:
         """What a tool or a function gets besides its input."""
@@ -101,6 +115,8 @@ class Session:
     def commit(self, event: Event) -> Turn:
         """Take an event in: decide, record, then say what to do."""
         records, actions = self.conversation.feed(event)
+        if actions and isinstance(actions[0], AskHuman):
+            warn_if_asked(actions[0].question.calls)
         self.store.append(self.run_id, records)
         self.durable += len(records)
         if isinstance(event, ToolsEnded):

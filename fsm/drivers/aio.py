@@ -81,8 +81,12 @@ async def _perform(session: Session, calls: _Calls, action: Action | None) -> As
     if isinstance(action, SendRequest):
         wants = session.stream or session.on_delta is not None
         request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
+        if restart := session.restart(action):
+            yield restart
         async with aclosing(send_async(request)) as items:
             async for item in items:
+                if isinstance(item, Delta):
+                    session.shown = action.history
                 yield item
     elif action is None or isinstance(action, RunTools):
         if action is not None:

@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -74,14 +76,18 @@ def _send(session: Session, action: SendRequest, *, deltas: bool) -> Generator[D
     wants = session.stream or deltas or session.on_delta is not None
     request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
     outcome: Event | None = None
-    for item in send(request):
-        if isinstance(item, Delta):
+    restart = session.restart(action)
+    with closing(send(request)) as items:  # a callback that raises gives the connection back at once
+        for item in chain([restart] if restart else [], items):
+            if not isinstance(item, Delta):
+                outcome = item
+                continue
+            if item is not restart:
+                session.shown = action.history
             if session.on_delta is not None:
                 session.on_delta(item)
             if deltas:
                 yield item
-        else:
-            outcome = item
     assert outcome is not None  # noqa: S101 - send() always ends with an outcome
     return outcome
 

@@ -45,7 +45,9 @@ class Reply:
     """One scripted reply; build it with the functions of this module.
 
     A reply is one of: a message (`content` is set), an error (`error` is set), bytes as they are (`body` is set), or
-    the repetition of an earlier message of the same conversation (`repeats` counts back).
+    the repetition of an earlier message of the same conversation (`repeats` counts back). Of a message, `model` says
+    who answered where it is not the one that was asked, `container` is the id of where its code runs, and
+    `starts_whole` means that its stream is a `message_start` that holds everything (section 9, G).
     """
 
     status: int = 200
@@ -61,6 +63,9 @@ class Reply:
     body: bytes | None = None
     repeats: int = 0
     cut: Cut | None = None
+    model: str | None = None
+    container: str | None = None
+    starts_whole: bool = False
 
     @property
     def kind(self) -> Literal["message", "error", "sse_error", "body", "repeat"]:

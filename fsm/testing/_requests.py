@@ -1,9 +1,9 @@
-"""What the emulator refuses beside the rules of `_legality`: headers, unreadable bodies, rules of a version."""
+"""What the emulator refuses before the rules of `_legality`: headers, and bodies that cannot be read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -11,6 +11,7 @@ from attrs import field, frozen
 VERSIONS = frozenset({"2023-06-01", "2026-10-21"})
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
+MAX_BODY = 32 * 1024 * 1024  # bytes, R54
 # Headers whose values are kept. Keys come under any name (`api-key`, `x-goog-api-key`, a gateway's own), so that what
 # is not known to hold none is not kept (X7).
 _OPEN_HEADERS = frozenset(
@@ -49,7 +50,8 @@ class RecordedRequest:
 
     `body` is the JSON object that was sent (`None` where it was none), `conversation` the same with the history that
     the server holds for its thread (`None` where the request was refused), `status` what was answered, `error` its
-    text. The values of `headers` are replaced by `[redacted]`, except those of the API and of HTTP that hold no secret.
+    text, `fault` what a fault plan did to the answer. The values of `headers` are replaced by `[redacted]`, except
+    those of the API and of HTTP that hold no secret.
     """
 
     method: str
@@ -61,6 +63,7 @@ class RecordedRequest:
     status: int
     request_id: str
     error: str | None = None
+    fault: str | None = None
 
     @property
     def refused(self) -> bool:
@@ -97,7 +100,9 @@ def check_http(method: str, path: str, headers: Mapping[str, str]) -> None:
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The body as a JSON object; anything else is refused."""
+    """The body as a JSON object; anything else is refused, and what is too large before it is read (R54)."""
+    if len(raw) > MAX_BODY:
+        raise RequestRefusedError("Request exceeds the maximum size", status=413)
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -105,48 +110,3 @@ def parse(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise RequestRefusedError("The request body must be a JSON object")
     return body
-
-
-def check_types(body: Mapping[str, Any]) -> None:
-    """Refuse a scalar field of the wrong type (R4, R47, R62); what is missing is found by `_legality`."""
-    if "model" in body and not (isinstance(body["model"], str) and body["model"]):
-        raise RequestRefusedError("model: Input should be a valid string")
-    limit = body.get("max_tokens", 1)
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise RequestRefusedError("max_tokens: Input should be a valid integer")
-    if limit < 0 or (limit == 0 and body.get("stream")):
-        raise RequestRefusedError("max_tokens: Input should be greater than or equal to 1")
-    if not isinstance(body.get("stream", False), bool):
-        raise RequestRefusedError("stream: Input should be a valid boolean")
-
-
-def check_version(body: Mapping[str, Any], version: str) -> None:
-    """Refuse what version 2026-10-21 took away (R4a); the official wording is not published."""
-    if version == "2023-06-01":
-        return
-    for name in ("temperature", "top_p", "top_k"):
-        if name in body:
-            raise RequestRefusedError(f"{name}: Extra inputs are not permitted")
-    for role, path, block in blocks(body["messages"]):
-        if role == "assistant" and block.get("type") == "document":
-            raise RequestRefusedError(f"{path}: `document` blocks can only be in `user` messages")
-        if role == "user":
-            _check_citations(path, block)
-
-
-def _check_citations(path: str, block: Mapping[str, Any]) -> None:
-    if block.get("type") == "text" and block.get("citations"):
-        raise RequestRefusedError(f"{path}.text.citations: Extra inputs are not permitted")
-    if block.get("type") == "search_result" and isinstance(block.get("content"), list):
-        for index, inner in enumerate(block["content"]):
-            if isinstance(inner, Mapping):
-                _check_citations(f"{path}.search_result.content.{index}", inner)
-
-
-def blocks(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every content block as (role, path, block); content that is a plain string has none."""
-    for number, item in enumerate(messages):
-        content = item.get("content")
-        for index, block in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(block, dict):
-                yield str(item.get("role")), f"messages.{number}.content.{index}", block

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from fsm.testing import _sse
+from fsm.testing._caching import Account
+from fsm.testing._prefix import Piece
 from fsm.testing._reply import STATUS_OF_ERROR, Reply
+from fsm.testing._signing import Signer
 
 _ALPHABET = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ID_LENGTH = 22
@@ -20,15 +21,22 @@ _ID_PREFIXES = {"tool_use": "toolu_01", "server_tool_use": "srvtoolu_01", "mcp_t
 _TYPE_OF_STATUS = {status: name for name, status in STATUS_OF_ERROR.items()} | {405: "invalid_request_error"}
 _MAY_BE_RETRIED = frozenset({408, 409, 429})
 _CHARACTERS_PER_TOKEN = 4
+_CONTAINER_ENDS = "2099-12-31T23:59:59Z"  # containers live as long as the emulator
+
+
+PING = _sse.encode({"type": "ping"})
+Ending: TypeAlias = Literal["end", "lost", "reset", "stall", "pings"]
 
 
 @frozen(kw_only=True)
 class Answer:
     """What goes back over the wire.
 
-    `chunks` are written one after another after `delay` seconds. A `streamed` body has no length; any other announces
-    `length` bytes. `complete=False` means that the connection is lost after the last chunk, `silent` that it is
-    lost before the first byte of the answer.
+    `chunks` are written one after another, the first after `delay` seconds, the others `pace` seconds apart. A
+    `streamed` body has no length; any other announces `length` bytes. `ending` is what comes after the last chunk: the
+    proper end, a lost connection (no chunk terminator, or less than was announced), a reset, or silence or pings until
+    the client goes away. `silent` means that the connection is over before the first byte of the answer. `ended` is
+    called when nothing more will be written.
     """
 
     status: int
@@ -36,15 +44,17 @@ class Answer:
     chunks: tuple[bytes, ...]
     length: int
     streamed: bool = False
-    complete: bool = True
+    ending: Ending = "end"
     silent: bool = False
     delay: float = 0.0
+    pace: float = 0.0
+    ended: Callable[[], None] = field(default=lambda: None, repr=False, eq=False)
 
 
 class Ids:
     """Ids that are fresh, look like the API's, and come out the same for the same seed (V3)."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: str) -> None:
         self._seed = seed
         self._count = 0
 
@@ -62,42 +72,50 @@ class Ids:
                 return made
 
 
-class Signer:
-    """Signs thinking, so that an altered block is found when it comes back (V4, R31, R32)."""
-
-    def __init__(self, seed: int) -> None:
-        self._key = f"fsm emulator {seed}".encode()
-        self._given: set[tuple[str, str]] = set()
-
-    def sign(self, text: str) -> str:
-        """The signature of a thinking text."""
-        digest = hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
-        return base64.b64encode(digest).decode()
-
-    def fill(self, block: dict[str, Any]) -> None:
-        """Sign a thinking block; a signature that the script gave stays and is remembered."""
-        if block["type"] == "thinking":
-            block.setdefault("signature", self.sign(block["thinking"]))
-            self._given.add((block["thinking"], block["signature"]))
-        elif block["type"] == "redacted_thinking":
-            block.setdefault("data", self.sign("redacted"))
-
-    def accepts(self, block: Mapping[str, Any]) -> bool:
-        """Whether a thinking block that came back is as it was served."""
-        text, signature = block.get("thinking"), block.get("signature")
-        if not isinstance(text, str) or not isinstance(signature, str):
-            return False
-        return (text, signature) in self._given or hmac.compare_digest(
-            signature.encode("utf-8", "surrogatepass"), self.sign(text).encode()
-        )
-
-
 def build_message(
-    reply: Reply, request: Mapping[str, Any], *, ids: Ids, signer: Signer, known: bytes, input_tokens: int
+    reply: Reply,
+    request: Mapping[str, Any],
+    pieces: Sequence[Piece],
+    *,
+    ids: Ids,
+    signer: Signer,
+    known: bytes,
+    account: Account,
 ) -> dict[str, Any]:
-    """Fill a template in: fresh ids, signatures, the request's model, plausible usage."""
+    """Fill a template in: fresh ids, signatures, the request's model, usage."""
     content = [deepcopy(block) for block in reply.content or ()]
-    server_call: str | None = None
+    _fill_ids(content, ids, known, _open_server_call(pieces))
+    signer.sign(content, request, pieces)
+    limit = request.get("max_tokens")
+    spent = 3 + len(_sse.to_json(content)) // _CHARACTERS_PER_TOKEN if content else 3
+    if reply.stop_reason == "max_tokens" and isinstance(limit, int):
+        spent = limit
+    usage = account.usage | {"output_tokens": spent, "service_tier": "standard"}
+    message = {
+        "id": ids.new("msg_01", known),
+        "type": "message",
+        "role": "assistant",
+        "model": reply.model or request["model"],
+        "content": content,
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "stop_details": None if reply.stop_details is None else dict(reply.stop_details),
+        "usage": usage | dict(reply.usage),
+    }
+    if reply.container is not None:
+        message["container"] = {"id": reply.container, "expires_at": _CONTAINER_ENDS}
+    return message
+
+
+def _open_server_call(pieces: Sequence[Piece]) -> str | None:
+    """The call of a server tool that has no result yet: the reply may open with it (section 9, R16)."""
+    calls = [str(piece.block.get("id")) for piece in pieces if piece.kind in {"server_tool_use", "mcp_tool_use"}]
+    done = {piece.block.get("tool_use_id") for piece in pieces if piece.kind.endswith("_tool_result")}
+    return next((call for call in reversed(calls) if call not in done), None)
+
+
+def _fill_ids(content: Sequence[dict[str, Any]], ids: Ids, known: bytes, server_call: str | None) -> None:
+    """Give each call its id, and each result and each call made by code the id of its server call."""
     for block in content:
         kind = str(block.get("type"))
         if kind in _ID_PREFIXES:
@@ -105,44 +123,26 @@ def build_message(
             server_call = block["id"] if kind != "tool_use" else server_call
         elif kind.endswith("_tool_result") and "tool_use_id" not in block:
             block["tool_use_id"] = server_call or ids.new("srvtoolu_01", known)
-        elif kind in {"thinking", "redacted_thinking"}:
-            signer.fill(block)
-    limit = request.get("max_tokens")
-    spent = 3 + len(_sse.to_json(content)) // _CHARACTERS_PER_TOKEN if content else 3
-    if reply.stop_reason == "max_tokens" and isinstance(limit, int):
-        spent = limit
-    usage = {
-        "input_tokens": input_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "output_tokens": spent,
-        "service_tier": "standard",
-    }
-    return {
-        "id": ids.new("msg_01", known),
-        "type": "message",
-        "role": "assistant",
-        "model": request["model"],
-        "content": content,
-        "stop_reason": reply.stop_reason,
-        "stop_sequence": reply.stop_sequence,
-        "stop_details": None if reply.stop_details is None else dict(reply.stop_details),
-        "usage": usage | dict(reply.usage),
-    }
-
-
-def tokens(size: int) -> int:
-    """A plausible number of tokens for so many bytes of JSON."""
-    return max(1, size // _CHARACTERS_PER_TOKEN)
+        caller = block.get("caller")
+        if isinstance(caller, dict) and caller.get("type") != "direct":
+            caller.setdefault("tool_id", server_call or ids.new("srvtoolu_01", known))
 
 
 def message_answer(
-    reply: Reply, message: dict[str, Any], request_id: str, *, stream: bool, chunk: int | None, delay: float
+    reply: Reply,
+    message: dict[str, Any],
+    request_id: str,
+    *,
+    stream: bool,
+    chunk: int | None,
+    headers: Mapping[str, str],
+    delay: float,
 ) -> Answer:
     """The answer that carries a message, streamed or not, cut where the script says so."""
     if not stream:
-        return body_answer(200, _sse.to_json(message), request_id, reply=reply, delay=delay)
-    encoded = [_sse.encode(event) for event in _sse.events(message, cut_input=reply.cut_input)]
+        return body_answer(200, _sse.to_json(message), request_id, reply=reply, headers=headers, delay=delay)
+    events = _sse.events(message, cut_input=reply.cut_input, starts_whole=reply.starts_whole)
+    encoded = [_sse.encode(event) for event in events]
     if reply.error_after is not None:
         kept = encoded[: min(reply.error_after, len(encoded) - 1)]
         encoded = [*kept, _sse.encode(_sse.error_event(dict(reply.error or {}), request_id))]
@@ -156,14 +156,14 @@ def message_answer(
     if chunk is not None:
         whole = b"".join(encoded)
         encoded = [whole[at : at + chunk] for at in range(0, len(whole), chunk)]
-    headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"} | dict(reply.headers)
+    given = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"} | dict(reply.headers)
     return Answer(
         status=200,
-        headers=_headers(headers, request_id),
+        headers=_headers(dict(headers) | given, request_id),
         chunks=tuple(piece for piece in encoded if piece),
         length=0,
         streamed=True,
-        complete=complete,
+        ending="end" if complete else "lost",
         silent=_is_silent(reply),
         delay=delay,
     )
@@ -181,7 +181,8 @@ def error_answer(
     """An error in the API's envelope (E0); a 4xx that cannot succeed later says so to the SDK (V2)."""
     body = _sse.to_json({"type": "error", "error": dict(error), "request_id": request_id})
     final = 400 <= status < 500 and status not in _MAY_BE_RETRIED  # noqa: PLR2004 - the 4xx class
-    sent = ({"x-should-retry": "false"} if final else {}) | dict(headers or {})
+    # What a reply or a fault asks for wins, as a gateway's word does (E20).
+    sent = ({"x-should-retry": "false"} if final else {}) | dict(headers or {}) | dict(reply.headers if reply else {})
     return body_answer(status, body, request_id, reply=reply, headers=sent, delay=delay)
 
 
@@ -212,7 +213,7 @@ def body_answer(
         chunks=(kept,) if kept else (),
         # A clean cut announces what it sends; a lost connection announced more than came.
         length=len(kept) if complete else max(len(body), len(kept) + 1),
-        complete=complete,
+        ending="end" if complete else "lost",
         silent=reply is not None and _is_silent(reply),
         delay=delay,
     )

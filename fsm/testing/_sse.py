@@ -10,6 +10,7 @@ Event = dict[str, Any]
 
 _PIECES = 24  # A long text is cut into about so many deltas, a short one into pieces of at least MIN_PIECE characters.
 _MIN_PIECE = 7
+_PADDING = 5  # a delta has up to four spaces after it
 _TAKES_INPUT = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -22,8 +23,16 @@ def to_json(value: object) -> bytes:
 
 
 def encode(event: Event) -> bytes:
-    """One event on the wire: its name equals the type in its data."""
-    return b"event: " + str(event["type"]).encode() + b"\ndata: " + to_json(event) + b"\n\n"
+    """One event on the wire: its name equals the type in its data.
+
+    As the API does, a ping has a space in its JSON and a delta may have spaces after it (section 4): parse, never
+    compare.
+    """
+    if event["type"] == "ping":
+        return b'event: ping\ndata: {"type": "ping"}\n\n'
+    data = to_json(event)
+    padding = b" " * (len(data) % _PADDING) if event["type"] == "content_block_delta" else b""
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + data + padding + b"\n\n"
 
 
 def error_event(error: dict[str, Any], request_id: str) -> Event:
@@ -31,16 +40,21 @@ def error_event(error: dict[str, Any], request_id: str) -> Event:
     return {"type": "error", "error": error, "request_id": request_id}
 
 
-def events(message: dict[str, Any], *, cut_input: str | None = None) -> Iterator[Event]:
+def events(message: dict[str, Any], *, cut_input: str | None = None, starts_whole: bool = False) -> Iterator[Event]:
     """Stream a message.
 
     Params:
         message: as it is answered without streaming.
         cut_input: the JSON text of the last block's input as far as it was generated, of a call that the limit cut.
+        starts_whole: the first event holds the whole message, as recorded continuations of code execution do.
 
     Returns:
         The events, in order, pings included.
     """
+    if starts_whole:
+        yield {"type": "message_start", "message": message}
+        yield {"type": "message_stop"}
+        return
     start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
     yield {"type": "message_start", "message": start | {"usage": {**message["usage"], "output_tokens": 1}}}
     content: list[dict[str, Any]] = message["content"]
@@ -57,6 +71,8 @@ def events(message: dict[str, Any], *, cut_input: str | None = None) -> Iterator
     if not content:
         yield {"type": "ping"}
     ended = {key: message[key] for key in ("stop_reason", "stop_sequence", "stop_details")}
+    if "container" in message:  # G6
+        ended["container"] = message["container"]
     yield {"type": "message_delta", "delta": ended, "usage": message["usage"]}
     yield {"type": "message_stop"}
 

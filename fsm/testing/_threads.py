@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -11,7 +11,7 @@ from fsm.testing._requests import RequestRefusedError
 
 THREADS_BETA = "message-threads-2026-08-12"
 _CREATE_ONLY = ("system", "tools")  # The thread keeps those of its first request.
-_UNSUPPORTED = ("context_management", "thinking")
+_UNSUPPORTED = ("cache_control", "context_management", "fallbacks", "thinking")
 
 
 @frozen(kw_only=True)
@@ -49,6 +49,7 @@ class Threads:
     def __init__(self) -> None:
         self._turns: dict[str, _Turn] = {}
         self._continued: set[str] = set()
+        self._in_flight: set[str] = set()
 
     def join(self, body: dict[str, Any], betas: str) -> Joined:
         """Put the stored history before the messages of a continuation.
@@ -84,6 +85,11 @@ class Threads:
                 status=404,
                 details={"error_code": "thread_not_found"},
             )
+        if previous in self._in_flight:
+            raise RequestRefusedError(
+                f"thread: the response {previous} is being continued by another request",
+                details={"error_code": "thread_continue_in_flight"},
+            )
         if previous in self._continued:
             raise RequestRefusedError(
                 f"thread: the response {previous} has already been continued",
@@ -102,6 +108,14 @@ class Threads:
         rest = {key: value for key, value in body.items() if key not in {"thread", "messages"}}
         whole = turn.kept | rest | {"messages": [*turn.history(), *body["messages"]]}
         return Joined(body=whole, sent=body, before=turn, threaded=True)
+
+    def begin(self, joined: Joined) -> Callable[[], None]:
+        """Say that an answer is on its way; what is returned says that it has ended, however it did."""
+        if joined.before is None:
+            return lambda: None
+        previous = str(joined.sent["thread"]["previous_message_id"])
+        self._in_flight.add(previous)
+        return lambda: self._in_flight.discard(previous)
 
     def store(self, joined: Joined, message: Mapping[str, Any]) -> None:
         """Hold the conversation up to `message` under its id; a refused turn is not held, an empty one adds nothing."""

@@ -9,35 +9,55 @@ from typing import TypeAlias
 
 import httpx2
 
-from fsm.testing._serving import Answer
+from fsm.testing._serving import PING, Answer
 
 Answering: TypeAlias = Callable[[str, str, Mapping[str, str], bytes], Answer]  # `Emulator.answer`
 
 _SILENT = "Server disconnected without sending a response."
+_RESET = "[Errno 104] Connection reset by peer"
+_LATE = "The read operation timed out"
+_PINGS = 64  # of a stream that has nothing else
 _LOST = "peer closed connection without sending complete message body (incomplete chunked read)"
 
 
 class _Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """The chunks of an answer, and the loss of the connection where it has one."""
+    """The chunks of an answer, and then what it ends with. Time is virtual: what never comes has timed out at once."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._answer.chunks
-        if not self._answer.complete:
-            raise httpx2.RemoteProtocolError(_LOST)
+        yield from self._rest()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._answer.chunks:
             yield chunk
-        if not self._answer.complete:
+        for chunk in self._rest():
+            yield chunk
+
+    def _rest(self) -> Iterator[bytes]:
+        ending = self._answer.ending
+        if ending == "lost":
             raise httpx2.RemoteProtocolError(_LOST)
+        if ending == "reset":
+            raise httpx2.ReadError(_RESET)
+        if ending == "pings":
+            yield from [PING] * _PINGS
+        if ending in {"stall", "pings"}:
+            raise httpx2.ReadTimeout(_LATE)
+
+    def close(self) -> None:
+        self._answer.ended()
+
+    async def aclose(self) -> None:
+        self._answer.ended()
 
 
 def _response(answer: Answer) -> httpx2.Response:
     if answer.silent:
-        raise httpx2.RemoteProtocolError(_SILENT)
+        answer.ended()
+        raise httpx2.ReadError(_RESET) if answer.ending == "reset" else httpx2.RemoteProtocolError(_SILENT)
     headers = list(answer.headers)
     if not answer.streamed:
         headers.append(("content-length", str(answer.length)))

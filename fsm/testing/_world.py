@@ -36,7 +36,9 @@ from fsm._states import Claude
 from fsm._wire import failed_from_response, failed_malformed, read_message
 from fsm._workflow import WorkflowType
 from fsm.testing import _serving
+from fsm.testing._caching import Account
 from fsm.testing._reply import Reply
+from fsm.testing._signing import Signer
 from fsm.testing._steps import Script, Step
 
 Key = tuple[str, str, int]
@@ -184,9 +186,9 @@ def _sent(action: SendRequest, reply: Reply, now: float, *, seed: int) -> Replie
         msg = "repeat_id() has no meaning here: write out the calls with replies.message([...])"
         raise StepFailed(msg)
     if reply.content is not None and reply.error is None:
-        ids, signer = _serving.Ids(seed), _serving.Signer(seed)
-        tokens = _serving.tokens(action.history.size)
-        message = _serving.build_message(reply, action.params, ids=ids, signer=signer, known=b"", input_tokens=tokens)
+        ids, signer = _serving.Ids(str(seed)), Signer(seed)
+        account = Account(plain=action.history.size // 4)
+        message = _serving.build_message(reply, action.params, (), ids=ids, signer=signer, known=b"", account=account)
         content = json.dumps(message["content"], ensure_ascii=False)
         return Replied(now, message, content, request_id=f"req_{seed}", price=0.0)
     body = (

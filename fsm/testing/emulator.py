@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from attrs import evolve, frozen
+
 from fsm import _legality
+from fsm._models import model_facts
+from fsm._prices import window_of
 from fsm.testing import _requests, _serving
 from fsm.testing import replies as _replies
+from fsm.testing._caching import Account, Cache, least_of
+from fsm.testing._faults import Fault
+from fsm.testing._limits import Limits
+from fsm.testing._plan import FaultPlan
+from fsm.testing._prefix import Piece, pieces
 from fsm.testing._reply import STATUS_OF_ERROR, Reply
 from fsm.testing._requests import RecordedRequest, RequestRefusedError
 from fsm.testing._serving import Answer
+from fsm.testing._signing import Judged, Signer
 from fsm.testing._threads import Joined, Threads
 
 if TYPE_CHECKING:
     import anthropic
     import httpx2
 
+
+@frozen(kw_only=True)
+class _Asked:
+    """A lawful request: with its thread's history, as it was sent, as the model reads it, and what was left out."""
+
+    joined: Joined
+    raw: bytes
+    pieces: list[Piece]
+    judged: Judged
+
+    @property
+    def facts_name(self) -> str:
+        """The model's name without its date."""
+        return model_facts(str(self.joined.body["model"])).name
+
+
 Script: TypeAlias = Callable[[dict[str, Any]], Reply | str]
+_SMALL = 50_000  # tokens, which every model can read: below it the price list need not be loaded
 _CLIENT_BASE_URL = "http://emulator.invalid"
 
 
@@ -31,8 +59,10 @@ class Emulator:
             when the request carries only the new messages of a thread), called under the emulator's lock. A plain
             string stands for `replies.text` of it.
         seed: chooses the ids and the key that signs thinking.
-        strict: false judges requests by the lenient profile of `_legality` (split results merge, R17) and accepts
-            thinking blocks that this emulator did not sign.
+        strict: false judges requests by the lenient profile of `_legality` (split results merge, R17), whatever the
+            model, and accepts thinking blocks that this emulator did not sign.
+        faults: what goes wrong with which request (`fsm.testing.faults`).
+        clock: gives seconds; entries of the prompt cache end, and rate limits refill, by it.
         latency: in seconds, or a function that gives it; waited before each answer of a scripted reply.
         chunk: re-cuts streams to pieces of so many bytes (V5).
 
@@ -49,6 +79,8 @@ class Emulator:
         strict: bool = True,
         latency: float | Callable[[], float] = 0.0,
         chunk: int | None = None,
+        faults: FaultPlan | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if isinstance(replies, str):
             raise TypeError("the script is one string: put it in a list")
@@ -63,7 +95,13 @@ class Emulator:
         self._script: tuple[Reply, ...] = script
         self._strict, self._latency, self._chunk = strict, latency, chunk
         self._lock = threading.RLock()
-        self._ids, self._signer, self._threads = _serving.Ids(seed), _serving.Signer(seed), Threads()
+        # Requests and answers that do not arrive have ids of their own, so that a fault changes no other id.
+        self._ids, self._lost_ids = _serving.Ids(str(seed)), _serving.Ids(f"{seed}/lost")
+        self._signer, self._threads = Signer(seed), Threads()
+        self._cache, self._limits = Cache(clock), Limits(clock)
+        self._faults = FaultPlan() if faults is None else faults
+        self._served = 0  # requests that were answered, or would have been without a fault
+        self._held: dict[bytes, Reply] = {}  # replies of a function that did not arrive, by the request
         self._next = 0
         self._beyond = 0
         self._problems: list[str] = []
@@ -120,15 +158,22 @@ class Emulator:
         lowered = {name.lower(): value for name, value in headers.items()}
         path = target.partition("?")[0]
         with self._lock:
-            request_id = self._ids.new("req_01", b"")
+            request_id = self._lost_ids.new("req_01", b"")
             body: dict[str, Any] | None = None
-            joined: Joined | None = None
+            asked: _Asked | None = None
+            fault: Fault | None = None
             problem: str | None = None
             try:
                 _requests.check_http(method, path, lowered)
                 body = _requests.parse(raw)
-                joined = self._judge(body, lowered, counting=path == _requests.COUNT_TOKENS)
-                answer, problem = self._serve(joined, path, raw, request_id)
+                asked = self._judge(body, raw, lowered, counting=path == _requests.COUNT_TOKENS)
+                if path == _requests.COUNT_TOKENS:
+                    counted = json.dumps({"input_tokens": sum(piece.tokens for piece in asked.pieces)}).encode()
+                    answer = _serving.body_answer(200, counted, request_id)
+                else:
+                    self._served += 1
+                    fault = self._faults.at(self._served)
+                    answer, problem = self._serve(asked, request_id, fault)
             except RequestRefusedError as refused:
                 problem = str(refused)
                 error = {"type": _serving.error_type(refused.status), "message": problem}
@@ -141,68 +186,107 @@ class Emulator:
                     headers=_requests.redacted(headers),
                     raw=raw,
                     body=body,
-                    conversation=None if joined is None else joined.body,
+                    conversation=None if asked is None else asked.joined.body,
                     status=answer.status,
                     request_id=request_id,
                     error=problem,
+                    fault=None if fault is None else fault.name,
                 )
             )
             return answer
 
-    def _judge(self, body: dict[str, Any], headers: Mapping[str, str], *, counting: bool) -> Joined:
+    def _judge(self, body: dict[str, Any], raw: bytes, headers: Mapping[str, str], *, counting: bool) -> _Asked:
         """Refuse what breaks a rule of the envelope, of threads, of the version or of the conversation."""
-        _requests.check_types(body)
         whole = isinstance(body.get("messages"), list)
         joined = self._threads.join(body, headers.get("anthropic-beta", "")) if whole else Joined(body=body, sent=body)
-        profile = _legality.STRICT if self._strict else _legality.LENIENT
-        required = [name for name in _legality.REQUIRED if not (counting and name == "max_tokens")]
-        for violation in _legality.violations(joined.body, profile, required=required):
-            raise RequestRefusedError(violation.message)
-        _requests.check_version(joined.body, headers["anthropic-version"])
+        betas = [name.strip() for name in headers.get("anthropic-beta", "").split(",")]
+        model = joined.body.get("model")
+        profile = _legality.LENIENT
         if self._strict:
-            for role, path, block in _requests.blocks(joined.body["messages"]):
-                if role == "assistant" and block.get("type") == "thinking" and not self._signer.accepts(block):
-                    raise RequestRefusedError(f"{path}: Invalid `signature` in `thinking` block")  # R32
-        return joined
+            profile = _legality.profile_of(model, strict=True) if isinstance(model, str) else _legality.STRICT
+        required = [name for name in _legality.REQUIRED if not (counting and name == "max_tokens")]
+        for violation in _legality.violations(
+            joined.body,
+            profile,
+            required=required,
+            version=headers["anthropic-version"],
+            betas=betas if self._strict else None,
+        ):
+            raise RequestRefusedError(violation.message)
+        split, judged = pieces(joined.body), Judged()
+        if self._strict:
+            judged = self._signer.judge(split, joined.body, betas, binds=profile.binds is not False)
+        split = [piece for piece in split if piece.path not in judged.dropped]
+        tokens = sum(piece.tokens for piece in split)
+        window = window_of(str(model)) if tokens > _SMALL else None
+        if window is not None and tokens > window:
+            raise RequestRefusedError(f"prompt is too long: {tokens} tokens > {window} maximum")  # R60
+        return _Asked(joined=joined, raw=raw, pieces=split, judged=judged)
 
-    def _serve(self, joined: Joined, path: str, raw: bytes, request_id: str) -> tuple[Answer, str | None]:
-        """The next reply of the script as an answer, and what was wrong, if it is an error."""
-        size = len(raw)
-        if joined.before is not None:
-            size += len(json.dumps(joined.body["messages"]))
-        if path == _requests.COUNT_TOKENS:
-            counted = json.dumps({"input_tokens": _serving.tokens(size)}).encode()
-            return _serving.body_answer(200, counted, request_id), None
-        reply = self._take(joined)
+    def _serve(self, asked: _Asked, request_id: str, fault: Fault | None) -> tuple[Answer, str | None]:
+        """The answer to a lawful request, with what goes wrong on the way, and what was wrong, if it is an error."""
+        arrives = fault is None or fault.arrives
+        account = self._cache.account(asked.joined.body, asked.pieces, least=least_of(asked.facts_name), keep=arrives)
+        if fault is not None and fault.answer is not None:
+            reply = self._repeat(fault.answer, asked.joined) if fault.answer.repeats else fault.answer
+        else:
+            reply = self._take(asked, keep=not arrives)
+        if fault is not None and fault.change is not None:
+            reply = fault.change(reply)
+        answer, problem = self._answer(asked, reply, account, request_id, arrives=arrives)
+        return (answer if fault is None else fault.apply(answer)), problem
+
+    def _answer(
+        self, asked: _Asked, reply: Reply, account: Account, request_id: str, *, arrives: bool
+    ) -> tuple[Answer, str | None]:
         delay = self._latency() if callable(self._latency) else self._latency
         if reply.body is not None:
             return _serving.body_answer(reply.status, reply.body, request_id, reply=reply, delay=delay), None
-        stream = bool(joined.sent.get("stream"))
+        joined, stream = asked.joined, bool(asked.joined.sent.get("stream"))
         if reply.error is not None and not (stream and reply.kind == "sse_error"):
-            answer = _serving.error_answer(_status(reply), reply.error, request_id, reply=reply, delay=delay)
+            limits = self._limits.headers()
+            answer = _serving.error_answer(
+                _status(reply), reply.error, request_id, reply=reply, headers=limits, delay=delay
+            )
             return answer, str(reply.error["message"])
         message = _serving.build_message(
-            reply, joined.body, ids=self._ids, signer=self._signer, known=raw, input_tokens=_serving.tokens(size)
+            reply,
+            joined.body,
+            asked.pieces,
+            ids=self._ids if arrives else self._lost_ids,
+            signer=self._signer,
+            known=asked.raw,
+            account=account,
         )
-        if reply.error is None:
+        if asked.judged.controls:
+            message["input_transformations"] = list(asked.judged.transformations)
+        ended = self._threads.begin(joined) if stream or delay > 0 else _nothing
+        if reply.error is None and arrives:
             self._remember(joined, message)
-        answer = _serving.message_answer(reply, message, request_id, stream=stream, chunk=self._chunk, delay=delay)
-        return answer, None
+        limits = self._limits.headers(input_tokens=account.total, output_tokens=message["usage"]["output_tokens"])
+        answer = _serving.message_answer(
+            reply, message, request_id, stream=stream, chunk=self._chunk, headers=limits, delay=delay
+        )
+        return evolve(answer, ended=ended), None
 
-    def _take(self, joined: Joined) -> Reply:
-        """The reply for this request; raises what is answered when the script has none."""
+    def _take(self, asked: _Asked, *, keep: bool) -> Reply:
+        """The reply for this request, kept for the next one if it will not arrive; raises what is answered without."""
+        if asked.joined.body.get("max_tokens") == 0:
+            return _replies.max_tokens(usage={"output_tokens": 0})  # S5.5: the cache is warmed and nothing generated
         if self._function is not None:
-            reply = self._ask(self._function, joined.body)
+            reply = self._held.pop(asked.raw, None) or self._ask(self._function, asked.joined.body)
+            if keep:
+                self._held[asked.raw] = reply
         elif self._next < len(self._script):
             reply = self._script[self._next]
-            self._next += 1
+            self._next += 0 if keep else 1
         else:
             self._beyond += 1
             have = len(self._script)
             raise RequestRefusedError(
                 f"emulator: the script has {have} replies and this is request {have + self._beyond}"
             )
-        return self._repeat(reply, joined) if reply.repeats else reply
+        return self._repeat(reply, asked.joined) if reply.repeats else reply
 
     def _ask(self, function: Script, body: dict[str, Any]) -> Reply:
         try:
@@ -261,6 +345,10 @@ class Emulator:
         http = httpx2.AsyncClient(transport=self.async_transport())
         given: dict[str, Any] = {"api_key": "test-key", "base_url": _CLIENT_BASE_URL, "max_retries": 0}
         return anthropic.AsyncAnthropic(**(given | {"http_client": http} | options))
+
+
+def _nothing() -> None:
+    """What an answer that is over at once has to say at its end."""
 
 
 def _as_reply(given: Any) -> Any:

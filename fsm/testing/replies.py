@@ -19,28 +19,37 @@ Category = Literal["cyber", "bio", "frontier_llm", "reasoning_extraction", "gene
 __all__ = [
     "Category",
     "Reply",
+    "after",
     "body",
     "compaction",
     "context_window",
     "cut",
     "empty",
     "error",
+    "fallback",
     "html",
     "max_tokens",
+    "mcp_listing",
+    "mcp_tool",
     "message",
     "overloaded",
     "pause",
+    "programmatic",
     "rate_limited",
     "raw",
+    "redacted_thinking",
     "refusal",
     "repeat_id",
+    "server_tool",
     "sse_error",
+    "starts_whole",
     "stop_sequence",
     "structured",
     "text",
     "thinking",
     "tool_use",
     "tool_uses",
+    "toolset_use",
     "unknown_stop",
 ]
 
@@ -170,9 +179,12 @@ def refusal(category: Category | None = None, *, explanation: str | None = None,
 
 
 def pause(*blocks: Mapping[str, Any]) -> Reply:
-    """Pause a server-tool loop (S7); with no blocks given, in an unresolved web search."""
-    search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "order status"}}
-    return message(blocks or [search], stop_reason="pause_turn")
+    """Pause a server-tool loop (S7); with no blocks given, after a web search that has its result.
+
+    A call that has none yet may be given: the request must then declare its tool (R16).
+    """
+    search = server_tool("web_search", {"query": "order status"}, [])
+    return message(blocks or search, stop_reason="pause_turn")
 
 
 def stop_sequence(text: str, *, sequence: str) -> Reply:
@@ -192,9 +204,8 @@ def context_window(text: str) -> Reply:
 
 def compaction(summary: str | None = "A summary of the conversation so far.") -> Reply:
     """Stop at a compaction block (beta, S10); `None` is a compaction that failed (S10.3)."""
-    opaque = None if summary is None else "b3BhcXVl"
-    block = {"type": "compaction", "content": summary, "encrypted_content": opaque}
-    return message([block], stop_reason="compaction")
+    block: Block = {"type": "compaction", "content": summary}
+    return message([block | ({"encrypted_content": None} if summary is None else {})], stop_reason="compaction")
 
 
 def unknown_stop(reason: str, text: str = "Something new happened.") -> Reply:
@@ -207,6 +218,86 @@ def thinking(text: str, *, then: Reply) -> Reply:
     if then.content is None:
         raise ValueError(f"thinking(then=...) takes a message, not a reply of kind {then.kind!r}: use replies.text")
     return evolve(then, content=({"type": "thinking", "thinking": text}, *then.content))
+
+
+def redacted_thinking(*, then: Reply) -> Reply:
+    """Think what is shown to nobody, then give the message `then`; the data is signed when served (S12)."""
+    if then.content is None:
+        raise ValueError(f"redacted_thinking(then=...) takes a message, not a reply of kind {then.kind!r}")
+    return evolve(then, content=({"type": "redacted_thinking"}, *then.content))
+
+
+def server_tool(name: str, input: Mapping[str, Any], result: object) -> list[Block]:  # the API's word
+    """A call that the API answers itself and its result, for `message([...])`, `pause(...)` or `after(...)` (S6.7).
+
+    Params: the tool, such as `web_search`; its input; the `content` of its result block. Ids are filled in when served.
+    """
+    call = {"type": "server_tool_use", "name": name, "input": _copy(dict(input), f"the input of {name!r}")}
+    kind = "tool_search" if name.startswith("tool_search_tool") else name
+    return [call, {"type": f"{kind}_tool_result", "content": _copy(result, f"the result of {name!r}")}]
+
+
+def mcp_tool(
+    server: str,
+    name: str,
+    input: Mapping[str, Any],  # the API's own word
+    result: str | Sequence[Mapping[str, Any]],
+    *,
+    is_error: bool = False,
+) -> list[Block]:
+    """A call that the API makes itself to an MCP server, and its result, for `message([...])` or `after(...)`."""
+    call = {"type": "mcp_tool_use", "server_name": server, "name": name, "input": _copy(dict(input), "the input")}
+    content = [_text_block(result)] if isinstance(result, str) else _copy(list(result), "the result")
+    return [call, {"type": "mcp_tool_result", "is_error": is_error, "content": content}]
+
+
+def mcp_listing(server: str, *tools: Mapping[str, Any]) -> list[Block]:
+    """The list of tools that the API got from an MCP server, for `after(...)`; it is echoed like any other block."""
+    return [{"type": "mcp_tool_listing", "mcp_server_name": server, "tools": _copy(list(tools), "the tools")}]
+
+
+def after(blocks: Sequence[Mapping[str, Any]], *, then: Reply) -> Reply:
+    """Give some blocks first, then the message `then`: server tools with their results, listings, more thinking."""
+    if then.content is None:
+        raise ValueError(f"after(then=...) takes a message, not a reply of kind {then.kind!r}: use replies.text")
+    return evolve(then, content=(*(message(blocks).content or ()), *then.content))
+
+
+def fallback(to: str, *, asked: str, before: str = "", then: Reply) -> Reply:
+    """Hand over to another model in the middle of an answer (S8.7): `before` is what the model `asked` had said."""
+    if then.content is None:
+        raise ValueError(f"fallback(then=...) takes a message, not a reply of kind {then.kind!r}: use replies.text")
+    trigger = {"type": "refusal", "category": None}
+    block = {"type": "fallback", "from": {"model": asked}, "to": {"model": to}, "trigger": trigger}
+    said = [_text_block(before)] if before else []
+    return evolve(then, content=(*said, block, *then.content), model=to)
+
+
+def programmatic(
+    name: str,
+    input: Mapping[str, Any],  # the API's own word
+    *,
+    code: str = "print(await find_order('7'))",
+    container: str = "container_011CZ0000000000000000000",
+    caller: str = "code_execution_20260120",
+) -> Reply:
+    """Call one tool from code that runs on the server (S6.8): the next request must name the `container`."""
+    run = {"type": "server_tool_use", "name": "code_execution", "input": {"code": code}}
+    call = _call_block(name, input) | {"caller": {"type": caller}}
+    return evolve(message([run, call], stop_reason="tool_use"), container=container)
+
+
+def toolset_use(toolset: str, *calls: tuple[str, Mapping[str, Any]]) -> Reply:
+    """Call members of a toolset, such as `browser` (S6.9): their results carry the same `toolset_name`."""
+    blocks = [_call_block(name, tool_input) | {"toolset_name": toolset} for name, tool_input in calls]
+    return message(blocks, stop_reason="tool_use")
+
+
+def starts_whole(reply: Reply) -> Reply:
+    """Stream a message as one `message_start` that holds all of it, and `message_stop` (section 9 of the grammar)."""
+    if reply.content is None:
+        raise ValueError(f"starts_whole() takes a message, not a reply of kind {reply.kind!r}: use replies.text")
+    return evolve(reply, starts_whole=True)
 
 
 def error(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import socketserver
+import struct
 import sys
 import threading
 from http import HTTPStatus
@@ -13,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm.testing import _serving
+from fsm.testing._requests import MAX_BODY
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from fsm.testing._serving import Answer
     from fsm.testing.emulator import Emulator
 
-MAX_BODY = 32 * 1024 * 1024  # R54
 _HOSTS = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 # After the 413 so much of the body is read, and no longer than this, so that a client that is still sending reads the
 # answer before the connection is reset.
@@ -30,6 +32,7 @@ _DRAINED, _PATIENCE = 2 * MAX_BODY, 1.0
 _DIGITS = 18  # a longer Content-Length is too large whatever it says, and int() refuses to read very long ones
 _PIECE = 65_536
 _MISDIRECTED = 421
+_LOOK = 0.05  # seconds between two looks whether a client that gets nothing has gone away
 _LOG = logging.getLogger(__name__)
 
 
@@ -202,10 +205,13 @@ class _Handler(BaseHTTPRequestHandler):
         if raw is None:
             return
         answer = self.server.emulator.answer(self.command, self.path, dict(self.headers.items()), raw)
-        if answer.delay > 0 and self.server.closing.wait(answer.delay):
-            self.close_connection = True
-            return
-        self._write(answer)
+        try:
+            if answer.delay > 0 and self.server.closing.wait(answer.delay):
+                self.close_connection = True
+                return
+            self._write(answer)
+        finally:
+            answer.ended()
 
     def _read_body(self) -> bytes | None:
         lengths = self.headers.get_all("content-length") or []
@@ -249,6 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, answer: Answer) -> None:
         if answer.silent:
             self.close_connection = True
+            if answer.ending == "reset":
+                self._reset()
             return
         self.send_response(answer.status)
         for name, value in answer.headers:
@@ -257,14 +265,41 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("transfer-encoding", "chunked")
         else:
             self.send_header("content-length", str(answer.length))
-        if not answer.complete:
+        if answer.ending != "end":
             self.close_connection = True
         if self.close_connection:
             self.send_header("connection", "close")
         self.end_headers()
         if self.command == "HEAD":
             return
-        for chunk in answer.chunks:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if answer.streamed else chunk)
-        if answer.streamed and answer.complete:
+        for number, chunk in enumerate(answer.chunks):
+            if number and answer.pace > 0 and self.server.closing.wait(answer.pace):
+                self.close_connection = True
+                return
+            self._send(chunk, streamed=answer.streamed)
+        self._end(answer)
+
+    def _send(self, chunk: bytes, *, streamed: bool) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if streamed else chunk)
+
+    def _end(self, answer: Answer) -> None:
+        """What comes after the last chunk."""
+        if answer.ending == "end" and answer.streamed:
             self.wfile.write(b"0\r\n\r\n")
+        elif answer.ending == "reset":
+            self._reset()
+        elif answer.ending in {"stall", "pings"}:
+            while not self._is_left(_LOOK):
+                if answer.ending == "pings":
+                    self._send(_serving.PING, streamed=True)
+
+    def _is_left(self, seconds: float) -> bool:
+        """Wait; whether the client has gone away, or the server closes."""
+        readable, _, _ = select.select([self.connection], [], [], seconds)
+        return bool(readable) or self.server.closing.is_set()
+
+    def _reset(self) -> None:
+        """Close with RST: nothing lingers, and what the client has not read yet may be lost to it."""
+        own = socket.socket(fileno=self.connection.detach())
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        own.close()
