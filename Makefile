@@ -24,7 +24,7 @@ lint: ## ruff and mypy
 	.venv/bin/python -m mypy
 
 diagrams: ## draw the pictures in diagrams/ anew
-	@.ci/install svg
+	@.ci/install svg,web
 	@.venv/bin/fsm diagram --write diagrams/
 
 check: ## all that CI runs
