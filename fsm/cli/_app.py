@@ -16,6 +16,7 @@ from fsm._version import __version__
 
 from ._audit import audit
 from ._check import check
+from ._classify import classify
 from ._demo import demo
 from ._diagram import diagram
 from ._emulator import emulator
@@ -77,6 +78,7 @@ _command("Check a workflow, or print its rows.", check)
 _command("Draw workflows.", diagram)
 _command("Run a workflow, or chat with it.", run_command)
 _command("Audit recorded exchanges.", audit)
+_command("Say why Claude stopped, for scripts.", classify)
 _command("Serve the Messages API, emulated.", emulator)
 
 
