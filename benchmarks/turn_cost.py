@@ -140,12 +140,12 @@ def fsm_here() -> None:
 CONTENDERS: dict[str, Callable[[], None]] = {"fsm": fsm, "fsm, timeout=None": fsm_here, "SDK tool runner": runner}
 
 
-def cost(contender: Callable[[], None], turns: int, repeats: int) -> float:
+def cost(contender: Callable[[], None], turns: int, repeats: int, transport: Canned = TRANSPORT) -> float:
     """CPU seconds a turn."""
     gc.collect()
     begun = time.process_time()
     for _ in range(repeats):
-        TRANSPORT.start(turns)
+        transport.start(turns)
         contender()
     return (time.process_time() - begun) / repeats / (turns + 1)
 
