@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from fsm import Claude, Final, FsmError, Human, MemoryStore, Move, Workflow, aiterate, aresume, said_is
+from fsm import Claude, Final, FsmError, Human, MemoryStore, Move, Result, Workflow, aiterate, aresume, said_is
 from fsm.testing import Emulator
 
 
@@ -43,11 +43,19 @@ class Tutor(Workflow):
 
 async def words(request: Request) -> Any:
     """What the body says. It must be JSON: a page of another site cannot send that without asking first."""
-    is_json = request.headers.get("content-type") == "application/json"
+    is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     try:
-        return json.loads(await request.body() if is_json else b"")["text"]
+        text = json.loads(await request.body() if is_json else b"")["text"]
+        json.dumps(text, ensure_ascii=False).encode()  # half a character is legal JSON, and no text
     except (LookupError, ValueError, TypeError, RecursionError):
         raise HTTPException(400, 'send {"text": "..."} as application/json') from None
+    return text
+
+
+def explained(result: Result) -> dict[str, str]:
+    """Why a run ended or stands still, where that is not what the reader expects."""
+    is_expected = result.ok or result.verdict.reason == "waiting_person"
+    return {} if is_expected else {"verdict": str(result.verdict)}
 
 
 async def begin(request: Request) -> StreamingResponse:
@@ -61,6 +69,8 @@ async def begin(request: Request) -> StreamingResponse:
         async with aclosing(run) as items:  # whoever goes away ends the loop, which parks the run
             async for item in items:  # JSON escapes what a model wrote
                 yield json.dumps({"move": str(item)} if isinstance(item, Move) else {item.kind: item.text}) + "\n"
+        if why := explained(run.result):
+            yield json.dumps(why) + "\n"
 
     headers = {"x-run-id": run_id, "x-content-type-options": "nosniff", "cache-control": "no-store"}
     return StreamingResponse(lines(), headers=headers, media_type="application/x-ndjson")
@@ -73,7 +83,7 @@ async def go_on(request: Request) -> JSONResponse:
         result = await aresume(Tutor, run_id, answer=answer, client=app.client, journal=app.journal)
     except FsmError as error:  # nothing was asked, no such run, or somebody drives it: nothing was changed
         raise HTTPException(409, str(error)) from error
-    return JSONResponse({"state": result.state, "text": result.text})
+    return JSONResponse({"state": result.state, "text": result.text, **explained(result)})
 
 
 def app_of(client: AsyncAnthropic) -> Starlette:

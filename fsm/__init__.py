@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._actions import OpenCall, Question
+from ._compare import Comparison, compare
 from ._effects import Effect, back_off, compact, discard, effect, grow, park, say, switch_model
 from ._errors import (
     ConcurrentWriter,
@@ -28,6 +29,7 @@ from ._errors import (
 )
 from ._exits import exits
 from ._facts import Facts, Usage
+from ._fork import fork
 from ._guards import (
     Guard,
     attempts_left,
@@ -45,6 +47,7 @@ from ._guards import (
 from ._legality import Profile, Violation, profile_of, repaired, violations
 from ._params import Limits
 from ._records import Move, Record, Verdict
+from ._redact import SecretsFilter, redact_secrets
 from ._result import Result, approve, deny, edit
 from ._running import (
     aiterate,
@@ -57,9 +60,13 @@ from ._running import (
     run,
 )
 from ._states import Approval, Claude, Code, Final, Human, Outcome, Tools
+from ._steps import steps
 from ._toolspec import Context
+from ._verify import verify
 from ._version import __version__
+from ._versions import migrate
 from ._workflow import Workflow
+from .drivers._draining import Drain, draining
 from .journal import MemoryStore, Store
 from .tools import tool
 
@@ -71,12 +78,14 @@ __all__ = [
     "Approval",
     "Claude",
     "Code",
+    "Comparison",
     "ConcurrentWriter",
     "Context",
     "ConversationEnded",
     "DecisionError",
     "DeclarationError",
     "Delta",
+    "Drain",
     "Effect",
     "Facts",
     "Final",
@@ -99,6 +108,7 @@ __all__ = [
     "Result",
     "RunError",
     "SealedMachine",
+    "SecretsFilter",
     "Store",
     "Tools",
     "Usage",
@@ -119,19 +129,24 @@ __all__ = [
     "calls",
     "cancel",
     "compact",
+    "compare",
     "cut_in_call",
     "deny",
     "discard",
+    "draining",
     "edit",
     "effect",
     "exits",
+    "fork",
     "grow",
     "guard",
     "iterate",
     "matched",
+    "migrate",
     "output",
     "park",
     "profile_of",
+    "redact_secrets",
     "repaired",
     "resume",
     "room_to_grow",
@@ -139,10 +154,12 @@ __all__ = [
     "run",
     "said_is",
     "say",
+    "steps",
     "switch_model",
     "tool",
     "untried",
     "value_is",
+    "verify",
     "violations",
     "watch",
 ]

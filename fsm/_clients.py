@@ -10,6 +10,7 @@ import inspect
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import anthropic
@@ -34,6 +35,22 @@ _CONNECTING = (
 def takes_bytes(client: Any) -> bool:
     """Whether a client takes ready bytes: Bedrock, Vertex, subclasses and middleware want a dict to work on."""
     return type(client) in {anthropic.Anthropic, anthropic.AsyncAnthropic} and not client.middleware
+
+
+def address(client: Any, path: str) -> str:
+    """What to post to: the whole address, since with a path the SDK parses the joined one twice more at each request.
+
+    A base URL that is no plain address is left to the SDK, which says what is wrong with it.
+    """
+    return _joined(str(client.base_url), path)
+
+
+@lru_cache(maxsize=32)
+def _joined(base: str, path: str) -> str:
+    url = httpx2.URL(base)
+    is_plain = url.is_absolute_url and not url.query and not url.fragment
+    # The text of a URL ends in a host, or in the slash of its path.
+    return base.removesuffix("/") + path if is_plain else path
 
 
 def prepared(client: Any) -> Any:

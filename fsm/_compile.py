@@ -109,6 +109,13 @@ class _Move(_Part, Transition):
         super().__init__(source, dest, *callbacks)
         self.edge = edge
 
+    def execute(self, event_data: Any) -> bool:
+        """Move if the guard holds. The library's own also calls callbacks, of which there are none, and logs each."""
+        if not self._eval_conditions(event_data):
+            return False
+        self._change_state(event_data)
+        return True
+
     def _eval_conditions(self, event_data: Any) -> bool:
         guard = self.edge.guard
         if guard is None:

@@ -69,10 +69,6 @@ class Encoded:
             bytes(self._buffer[start:end]) for start, end in zip(starts, self._ends[: self.count], strict=False)
         )
 
-    def is_still(self, other: Encoded | None) -> bool:
-        """Whether it is the value `other` of the same line, with nothing added since; equal texts of two are not."""
-        return other is not None and self._buffer is other._buffer and self.count == other.count  # noqa: SLF001 - its own
-
     def last_starts_with(self, prefix: bytes) -> bool:
         """Whether there is a last message and it starts like this."""
         if not self.count:

@@ -25,6 +25,8 @@ class Started:
     heads: Mapping[str, Mapping[str, str]] = field(factory=dict, kw_only=True)
     carried: Mapping[str, tuple[str, ...]] = field(factory=dict, kw_only=True)  # history -> encoded messages (after=)
     limits: Mapping[str, float] = field(factory=dict, kw_only=True)
+    fingerprint: str = field(default="", kw_only=True)  # of the workflow, which tells its versions apart
+    trace: str = field(default="", kw_only=True)  # the span of this drive, as a `traceparent`
 
 
 @frozen
@@ -90,6 +92,7 @@ class Answered:
     at: float
     said: Any = field(default=None, kw_only=True)
     decisions: Mapping[str, Decision] = field(factory=dict, kw_only=True)
+    trace: str = field(default="", kw_only=True)  # the span of this drive, as a `traceparent`
 
 
 @frozen
@@ -136,6 +139,33 @@ class Resumed:
     """A parked or crashed run is taken up again."""
 
     at: float
+    trace: str = field(default="", kw_only=True)  # the span of this drive, as a `traceparent`
 
 
-Event = Started | Replied | Failed | ToolsEnded | Answered | CodeEnded | TimePassed | Cancelled | Parked | Resumed
+@frozen
+class Migrated:
+    """A run goes on under another version of its workflow.
+
+    `fingerprint` names that version, `renamed` its names of states that were called otherwise before, `heads` what its
+    new states send (R35).
+    """
+
+    at: float
+    fingerprint: str
+    renamed: Mapping[str, str] = field(factory=dict, kw_only=True)
+    heads: Mapping[str, Mapping[str, str]] = field(factory=dict, kw_only=True)
+
+
+Event = (
+    Started
+    | Replied
+    | Failed
+    | ToolsEnded
+    | Answered
+    | CodeEnded
+    | TimePassed
+    | Cancelled
+    | Parked
+    | Resumed
+    | Migrated
+)

@@ -73,7 +73,7 @@ class Usage:
 
 def count_of(usage: Any, name: str) -> int:
     """A counter of a `usage` object. A gateway may have written anything there: what is no count is zero."""
-    value = usage.get(name) if isinstance(usage, Mapping) else None
+    value = usage.get(name) if isinstance(usage, (dict, Mapping)) else None  # a dict is known at once, a Mapping is not
     return value if type(value) is int and value > 0 else 0
 
 
@@ -106,8 +106,8 @@ class Failure:
 
     @property
     def is_spend_cap(self) -> bool:
-        """Whether waiting cannot help because a spend limit was reached (E11)."""
-        return self.code in SPEND_CAPS
+        """Whether waiting cannot help because a spend limit was reached (E11, E1a)."""
+        return self.code in SPEND_CAPS or self.code == "usage_limit"
 
 
 @frozen

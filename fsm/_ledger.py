@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from itertools import takewhile
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -21,7 +22,7 @@ from attrs import evolve, field, frozen
 from ._alphabet import ALPHABET, Group, Keep
 from ._encoded import Encoded, encode
 from ._errors import IllegalRequest
-from ._legality import Legality
+from ._legality import Legality, profile_of
 
 
 class Standing(Enum):
@@ -61,6 +62,23 @@ def is_kept(event: str, *, said: bool, discarded: bool) -> bool:
     return not discarded and (keep is Keep.ALWAYS or (keep is Keep.IF_SAID and said))
 
 
+_STARTS_ANEW = frozenset({Standing.EMPTY, Standing.SPOKEN, Standing.REFUSED})
+
+
+def history_of(kind: str, own: str | None, home: str | None) -> str | None:
+    """Which history a state of this kind works for: `Tools` and `Approval` for that of the open calls, `home`."""
+    return own if kind == "Claude" else home if kind in {"Tools", "Approval"} else None
+
+
+def begins_anew(standing: Standing, history: str, worked_for: str | None) -> bool:
+    """Whether a state with `fresh` or `continues` begins a new ledger where it is entered.
+
+    `worked_for` is the `history_of` the state before it. A retry, a continuation and tool results go on in the ledger
+    as it is; what was left unanswered for something else is not taken up again. Open calls are for W6 to find.
+    """
+    return standing in _STARTS_ANEW or (standing is Standing.OWES and worked_for != history)
+
+
 _REPLY = b'{"role":"assistant"'
 _SUMMARY = b'"compaction"'
 
@@ -71,6 +89,14 @@ def _has_summary(raw: bytes) -> bool:
         return False
     content = json.loads(raw)["content"]
     return isinstance(content, list) and any(block.get("type") == "compaction" for block in content)
+
+
+def _is_question(message: Mapping[str, Any]) -> bool:
+    """Whether a message is words of a person's alone."""
+    content = message["content"]
+    return message["role"] == "user" and not any(
+        block.get("type") == "tool_result" for block in content if isinstance(block, Mapping)
+    )
 
 
 _MARK = b'"cache_control":'
@@ -181,9 +207,12 @@ class Ledger:
     def without_open_turn(self) -> Ledger:
         """The history before the newest turn of the model, where that is paused (S7); else the same.
 
-        Nothing can be said after it (S7.2, R16), so what is to be said instead needs it gone. A summary stays.
+        Nothing can be said after it (S7.2, R16), so what is to be said instead needs it gone. A summary stays, and so
+        does a turn whose calls have their results: those belong to it (R13).
         """
         if not (self._ends_in_reply and (self.paused or self.legality.open_server_tools)):
+            return self
+        if any(block.get("type") == "tool_result" for block in self.tail):
             return self
         encoded = list(self.encoded())
         while encoded and encoded[-1].startswith(_REPLY) and not _has_summary(encoded[-1]):
@@ -192,6 +221,22 @@ class Ledger:
         for raw in encoded:
             before = before.append_encoded(raw)
         return before._with(self.tail, Standing.OWES)  # noqa: SLF001 - the same class
+
+    def without_refused_turn(self) -> Ledger:
+        """The history before the question that was refused (S8.3); the same where it stands elsewhere.
+
+        Results stay, since their calls do (R10), and so do words of the operator.
+        """
+        if self.standing is not Standing.REFUSED or self.tail:
+            return self
+        messages = self.messages()
+        refused = list(takewhile(lambda message: message["role"] != "assistant", reversed(messages)))
+        if not refused or not all(map(_is_question, refused)):
+            return self
+        before = Ledger(self.generation + 1)
+        for raw in self.encoded()[: len(messages) - len(refused)]:
+            before = before.append_encoded(raw)
+        return before
 
     def first(self, count: int) -> Ledger:
         """The first so many sealed messages alone: what a summary is made of (S10.2)."""
@@ -206,13 +251,23 @@ class Ledger:
     def _ends_in_reply(self) -> bool:
         return self.sealed.last_starts_with(_REPLY)
 
-    def check(self) -> None:
-        """Refuse what the API would refuse, if the request ended here.
+    def check(self, model: str, *, contained: bool = True) -> None:
+        """Refuse what the API would refuse, if the request to this model ended here.
+
+        Params:
+            model: whom it goes to.
+            contained: whether it names a container.
 
         Raises:
             IllegalRequest: with every violation (rule 5).
         """
-        found = self.legality.finish()
+        # R25: only how a request may end depends on the model, and that only after words of the assistant.
+        legality = self.legality
+        if self._ends_in_reply:
+            # S7.2: a turn that is not finished stays paused also where a reply to it came that was not kept.
+            is_paused = self.paused or self.standing is not Standing.SPOKEN
+            legality = evolve(legality, profile=profile_of(model), paused=is_paused)
+        found = legality.finish(contained=contained)
         if found:
             raise IllegalRequest(found)
 

@@ -10,7 +10,6 @@ import ast
 import importlib.util
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 
 from ._models import model_facts
 
@@ -34,6 +33,8 @@ def model_notes(models: Iterable[str]) -> tuple[str, ...]:
 @cache
 def retirement_dates() -> Mapping[str, str]:
     """The days on which models are retired on the Claude API, as the SDK's own table has them; empty without one."""
+    from pathlib import Path  # nothing else that `import fsm` brings needs it
+
     package = importlib.util.find_spec("anthropic")
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
         try:

@@ -9,7 +9,8 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -23,8 +24,10 @@ from ._params import Limits, unsendable
 from ._records import Move
 from ._result import Answer, Result
 from ._states import Claude
+from ._strands import listed, refusal
+from ._versions import fingerprint, fold_run, migration
 from ._workflow import Workflow, WorkflowType
-from .journal import MemoryStore, Store
+from .journal import MemoryStore, Store, has_run
 
 if TYPE_CHECKING:
     from ._wire import Delta
@@ -38,7 +41,7 @@ class Options(TypedDict, total=False):
 
     deps: given to tools and `Code` as `Context.deps`; never recorded.
     client: an `anthropic` client; made from the environment when it is missing.
-    journal: a `Store`; in memory when it is missing.
+    journal: a file, the URL of a database, or a `Store`; in memory when it is missing.
     tags: strings that go to tools, records and log lines.
     ask: called with a `Question` when a person must act; returns the answer, or None to park.
     stream: send every request as a stream.
@@ -50,7 +53,7 @@ class Options(TypedDict, total=False):
 
     deps: Any
     client: Any
-    journal: Store | None
+    journal: Store | str | os.PathLike[str] | None
     tags: Mapping[str, str] | None
     ask: Ask | None
     stream: bool
@@ -94,7 +97,7 @@ def begin(
     run_id = options.get("run_id") or os.urandom(8).hex()
     session = _session(workflow, run_id, options, verb, deltas=deltas)
     session.toolbox.check_deps(session.deps, verb)
-    systems = _systems(workflow, options.get("deps"))
+    systems = systems_of(workflow, options.get("deps"))
     heads = session.conversation.heads.digests(systems)
     limits = {**workflow.limits.given(), **(options.get("limits") or Limits()).given()}
     if not limits:
@@ -102,7 +105,7 @@ def begin(
     _say_once_of_models(workflow)
     if "money" in limits:
         _check_prices(workflow)
-    if options.get("run_id") is not None and run_id in session.store.runs():
+    if options.get("run_id") is not None and has_run(session.store, run_id):
         msg = f"the journal has a run '{run_id}' already: resume() it, or choose another run_id"
         raise RunError(msg)
     after = options.get("after")
@@ -118,17 +121,9 @@ def begin(
         heads=heads,
         carried=carried,
         limits=limits,
+        fingerprint=fingerprint(workflow),
     )
     return session, [started]
-
-
-def _listed(changed: Mapping[str, list[str]]) -> str:
-    """By part: `system in 'asking' and 'judging', tools in 'asking'`."""
-    states: dict[str, list[str]] = {}
-    for state, parts in changed.items():
-        for part in parts:
-            states.setdefault(part, []).append(f"'{state}'")
-    return ", ".join(f"{part} in {' and '.join(names)}" for part, names in states.items())
 
 
 def _check_prefix(
@@ -155,20 +150,21 @@ def _check_prefix(
             continue
         history = state.history or "main"
         sent = before.get(history, [])
-        if sent and any(map(_has_thinking, carried.get(history, ()))):
+        if sent and any(map(has_thinking, carried.get(history, ()))):
             parts = [part for part in ("system", "tools") if all(heads[node.name][part] != h.get(part) for h in sent)]
             if parts:
                 changed[node.name] = parts
     if changed:
         msg = (
-            f"after= goes on from run '{after.run_id}', which was sent another {_listed(changed)}: its thinking is "
+            f"after= goes on from run '{after.run_id}', which was sent another {listed(changed)}: its thinking is "
             "bound to that, and the API refuses the next request (R35). Keep both as they were, or give the state a "
             'history= of its own with continues="main": such a copy drops the thinking'
         )
         raise RunError(msg)
 
 
-def _has_thinking(raw: str) -> bool:
+def has_thinking(raw: str) -> bool:
+    """Whether an encoded message holds thinking, which is bound to what came before it (R35)."""
     content = json.loads(raw).get("content") if "thinking" in raw else None
     return isinstance(content, list) and any(
         isinstance(block, dict) and block.get("type") in {"thinking", "redacted_thinking"} for block in content
@@ -190,11 +186,11 @@ def _session(
     is_async = verb in _ASYNC
     _check_options(options, verb)
     _check_client(options.get("client"), verb)
-    store = options.get("journal")
+    store = store_of(options.get("journal"))
     toolbox = workflow.toolbox
     return Session(
         conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
-        store=store if store is not None else MemoryStore(),
+        store=store,
         run_id=run_id,
         toolbox=toolbox,
         make_client=lambda: options.get("client") or _default_client(is_async=is_async),
@@ -211,8 +207,22 @@ def _session(
     )
 
 
+def store_of(given: Store | str | os.PathLike[str] | None) -> Store:
+    """The store that `journal=` names; one in memory where it names none."""
+    if given is None:
+        return MemoryStore()
+    if isinstance(given, (str, os.PathLike)):
+        from .stores import shared_store
+
+        return shared_store(given)
+    return given
+
+
 _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "journal": (lambda given: isinstance(given, Store), "a Store such as MemoryStore()"),
+    "journal": (
+        lambda given: isinstance(given, (str, os.PathLike, Store)),
+        'a file such as "runs.db", "postgresql://...", or a Store',
+    ),
     "limits": (lambda given: isinstance(given, Limits), "Limits(...)"),
     "after": (lambda given: isinstance(given, Result), "the Result of a run that ended"),
     "run_id": (lambda given: isinstance(given, str) and bool(given), "a name"),
@@ -294,7 +304,7 @@ def _default_client(*, is_async: bool) -> Any:
     return _sdk.default_async_client() if is_async else _sdk.default_client()
 
 
-def _systems(workflow: type[Workflow], deps: Any) -> dict[str, Any]:
+def systems_of(workflow: type[Workflow], deps: Any) -> dict[str, Any]:
     """What the `system=` functions give, once a run: frozen from here on (R35)."""
     made = {}
     for node in workflow.graph.nodes:
@@ -325,6 +335,9 @@ def input_messages(given: Any) -> tuple[Mapping[str, Any], ...]:
         return tuple(given)
     if isinstance(given, str) and not given.strip():
         msg = "the input is empty: give text, content blocks or a list of messages"
+        raise UsageError(msg)
+    if isinstance(given, (str, list, tuple)) and (why := unsendable(given)) is not None:
+        msg = f"the input cannot be sent: {why} (R26)"
         raise UsageError(msg)
     try:
         return ({"role": "user", "content": as_blocks(given)},)
@@ -369,30 +382,34 @@ def _say_once_of_models(workflow: type[Workflow]) -> None:
     _models_said.update(models)
 
 
-def reopen(workflow: type[Workflow], run_id: str, options: Options, verb: str) -> Session:
+@contextmanager
+def reopened(workflow: type[Workflow], run_id: str, options: Options, verb: str) -> Iterator[Session]:
+    """The session of a run that is there. It is claimed before it is read, so that nobody goes on with it between."""
     if options.get("journal") is None:
         msg = f"{verb}() needs journal=: the store that holds the run"
         raise UsageError(msg)
     session = _session(workflow, run_id, options, verb)
-    records = session.store.read(run_id)
-    begun = records[0].data
-    if begun["workflow"] != workflow.name:
-        msg = f"run '{run_id}' is a run of '{begun['workflow']}', not of '{workflow.name}'"
+    with Claim(session):
+        _fold_journal(workflow, session)
+        yield session
+
+
+def _fold_journal(workflow: type[Workflow], session: Session) -> None:
+    run_id, conversation = session.run_id, session.conversation
+    begun = session.store.summary(run_id).workflow
+    if begun != workflow.name:
+        msg = f"run '{run_id}' is a run of '{begun}', not of '{workflow.name}'"
         raise RunError(msg)
-    if changed := session.conversation.heads.changed(begun["heads"], begun["systems"]):
-        msg = (
-            f"run '{run_id}' began with another {_listed(changed)}: its history is bound to what was sent "
-            "with it (R35). Resume it with the workflow it began with, or start a new run with after="
-        )
-        raise RunError(msg)
-    session.conversation.fold(records)
-    session.durable = session.conversation.run.seq
-    session.moves = session.conversation.run.moves
-    session.tags = begun["tags"]
-    return session
+    if strands := fold_run(workflow, conversation, session.store, run_id):
+        raise RunError(refusal(run_id, workflow, strands))
+    session.upgrade = migration(workflow, conversation, session.clock)
+    session.durable, session.shown = conversation.run.seq, True
+    session.moves = conversation.run.moves
+    session.tags = conversation.run.tags
 
 
 def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
+    """What is fed first: nothing where a person is asked still, as only an answer makes that journal longer (D12)."""
     from .drivers._pump import answer_event
 
     conversation = session.conversation
@@ -403,16 +420,37 @@ def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
         return []
     session.toolbox.check_deps(session.deps, verb)
     now = session.clock()
-    if answer is None:
-        return [Resumed(now), TimePassed(now)]
     question = conversation.question()
+    if answer is None:
+        is_due = question is not None and question.expires_at is not None and now >= question.expires_at
+        if question is not None and not is_due and not session.upgrade:
+            return []
+        _warn_of_recoveries(session)
+        return [*session.upgrade, Resumed(now), TimePassed(now)]
     if question is None:
         msg = f"run '{session.run_id}' asks nobody in state '{conversation.run.state}': there is nothing to answer"
         raise RunError(msg)
-    return [answer_event(now, question, answer, session.toolbox)]
+    return [*session.upgrade, answer_event(now, question, answer, session.toolbox)]
+
+
+WORRYING_RECOVERIES = 10
+"""D12: so many recoveries without a new reply are worth a warning."""
+
+
+def _warn_of_recoveries(session: Session) -> None:
+    from ._conversation._evidence import MAX_RECOVERIES
+    from .drivers._pump import log, one_line
+
+    run = session.conversation.run
+    times = run.recoveries + 1
+    if run.parked is None and times >= WORRYING_RECOVERIES:
+        log.warning(
+            "run=%s was taken up %d times after its process died in state '%s', with no new reply in between; after "
+            "%d times it is stuck (D12)",
+            one_line(session.run_id), times, run.state, MAX_RECOVERIES,
+        )  # fmt: skip
 
 
 def result_of(workflow: type[Workflow], session: Session) -> Result:
-    conversation = session.conversation
-    records = tuple(session.store.read(session.run_id))
-    return Result(workflow, session.run_id, conversation.verdict(), records, conversation)
+    conversation = session.conversation.as_it_stands()
+    return Result(workflow, session.run_id, conversation.verdict(), session.store, conversation)

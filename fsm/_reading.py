@@ -31,12 +31,13 @@ def read(message: Mapping[str, Any]) -> Reading:
     stop = message.get("stop_reason")
     problem = _problem(message, content, stop)
     blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
-    calls = tuple(_call(b) for b in _after_fallback(blocks) if b.get("type") == "tool_use")
+    kinds = [b.get("type") for b in blocks]
+    calls = tuple([_call(b) for b in _after_fallback(blocks, kinds) if b.get("type") == "tool_use"])
     reply = Reply(
         id=str(message.get("id") or ""),
         model=str(message.get("model") or ""),
         stop_reason=str(stop),
-        text="".join(str(b.get("text") or "") for b in blocks if b.get("type") == "text"),
+        text="".join([str(b.get("text") or "") for b in blocks if b.get("type") == "text"]),
         calls=calls,
         stop_sequence=message.get("stop_sequence"),
         usage=message["usage"] if isinstance(message.get("usage"), dict) else {},
@@ -55,10 +56,9 @@ def read(message: Mapping[str, Any]) -> Reading:
     return Reading(str(stop), reply, cut_in_call=bool(calls) or not reply.text or _has_open_server_tool(blocks))
 
 
-def _after_fallback(blocks: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _after_fallback(blocks: Sequence[Mapping[str, Any]], kinds: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
     """What the model that gave the answer wrote: the calls of one that declined before it are not for us (S8.7)."""
-    last = max((i for i, block in enumerate(blocks) if block.get("type") == "fallback"), default=-1)
-    return blocks[last + 1 :]
+    return blocks[len(kinds) - kinds[::-1].index("fallback") :] if "fallback" in kinds else blocks
 
 
 # Stop reasons that finish a turn, or hand it back, and so leave no call to the client.
@@ -117,8 +117,9 @@ def _problem(message: Mapping[str, Any], content: Any, stop: Any) -> str | None:
         return f"the message has the role {message.get('role')!r}, not assistant"
     if not isinstance(content, list):
         return "the message has no content list"
-    if any(not isinstance(b, dict) or not isinstance(b.get("type"), str) for b in content):
-        return "a content block is not an object with a type"
+    for block in content:
+        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+            return "a content block is not an object with a type"
     for block in content:
         if block["type"] == "tool_use" and not _is_call(block):
             return "a tool_use block has no id, no name or no input object"

@@ -4,7 +4,8 @@ A record is `Record(seq, kind, at, data)`; `data` is plain JSON. It carries deci
 results of its effects), never the functions that decided, so folding a journal runs no user code.
 
     kind        data
-    open        workflow, run_id, messages, tags, systems, heads, carried, limits
+    open        workflow, state, run_id, messages, tags, systems, heads, carried, limits, fingerprint?,
+                trace?, forked?: {run_id, at, fingerprint} (a copy of the records of that run below that number)
     request     n, state, history, hash, attempt, resent?, compact? (so many messages are to be summarised),
                 container? (that of the history is named)
     reply       event, message (without content), content (raw JSON text), request_id, seconds, price, output?
@@ -13,15 +14,17 @@ results of its effects), never the functions that decided, so folding a journal 
     move        source, event, dest, index, guard, effects: [[name, {change: value}], ...], implied,
                 evidence?, request_id?
     say         history, messages, words, unsaid?   said on entry: a prompt, or (words) the input and what a person said
+                forked?: true where it was said by whoever forked the run
     tool.begin  ids
     tool.end    ends: [[id, content, is_error, seconds], ...]
-    asked       kind, prompt, why, expires_at?
-    answer      said | decisions: {id: [verb, input, reason]}
+    asked       state, calls? (ids that a person decides on; none where words are asked for), expires_at?
+    answer      said | decisions: {id: [verb, input, reason]}; trace?: the span of the drive (also of open, resume)
     code.begin  state
     code.end    outcome, value, error, seconds
     wake        -
     park        reason, untouched?: what had begun in the records only (ids of calls, or the Code state)
-    resume      -
+    resume      trace?
+    migrate     from, to (fingerprints), renamed: {state before: state now}, heads (of states that are new)
     close       state, reason, evidence
 """
 
@@ -95,18 +98,23 @@ class Verdict:
         why = self.evidence.get("why")
         cause = self.evidence.get("detail") or self.evidence.get("message") or self.evidence.get("explanation")
         todo = None if self.reason in SUCCESS else self.evidence.get("todo")
+        named = [(name, self.evidence.get(key)) for name, key in (("category", "category"), ("request", "request_id"))]
+        read = self.usage.cache_read_input_tokens
+        cached = f" ({read} cached)" if read else ""
+        given = self.usage.total - self.usage.output_tokens
         lines = [
             f"{self.state}: {self.reason}" + (f" - {why}" if why else ""),
             *([f"because: {cause}"] if cause else []),
+            *([", ".join(f"{name}: {value}" for name, value in named if value)] if any(v for _, v in named) else []),
             *([f"what to do: {todo}"] if todo else []),
-            f"{self.usage.input_tokens} tokens in, {self.usage.output_tokens} out, {price}, {self.duration:.1f} s",
+            f"{given} tokens in{cached}, {self.usage.output_tokens} out, {price}, {self.duration:.1f} s",
         ]
         if self.pending_tool_ids:
             lines.append(f"unanswered calls: {', '.join(self.pending_tool_ids)}")
         if self.resumable:
             when = moment(self.evidence.get("retry_at"))
             best = f", best after {when}" if when else ""
-            lines.append(f"resumable: resume(workflow, run_id, journal=...) goes on from here{best}")
+            lines.append(f"resumable: resume(workflow, result.run_id, journal=result.journal) goes on from here{best}")
         return "\n".join(lines)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -13,6 +15,7 @@ from ._facts import Reply
 from ._records import Move, Record, Verdict
 from ._state import State
 from ._workflow import WorkflowType
+from .journal import Store
 
 if TYPE_CHECKING:
     from ._conversation import Conversation
@@ -47,8 +50,18 @@ class Result:
     workflow: WorkflowType = field(repr=False)
     run_id: str
     verdict: Verdict
-    records: tuple[Record, ...] = field(repr=False)
+    _store: Store = field(repr=False)
     _conversation: Conversation = field(repr=False)
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """The journal of the run up to here, read when it is first asked for."""
+        return tuple(islice(self._store.read(self.run_id), self._conversation.run.seq))
+
+    @property
+    def journal(self) -> Store:
+        """The store that holds the run, for `resume(workflow, result.run_id, journal=result.journal)`."""
+        return self._store
 
     @property
     def state(self) -> str:
@@ -83,8 +96,14 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The text of the newest reply, with what it continues, a partial one included; empty before the first."""
-        return self._conversation.run.continued + self.reply.text if self.reply is not None else ""
+        """The text of the newest reply, with what it continues, a partial one included; empty before the first.
+
+        Empty after a refusal too, whose partial text is not to be used (S8.2); `reply.text` has it.
+        """
+        run = self._conversation.run
+        if run.reading is None or run.reading.event == "refusal":
+            return ""
+        return run.continued + run.reading.reply.text
 
     @property
     def output(self) -> Any:
@@ -99,7 +118,7 @@ class Result:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages of the history that the newest reply belongs to, as the API takes them."""
-        return self.history(self._last_history())
+        return self.history(self._conversation.run.last_history)
 
     def history(self, name: str = "main") -> list[dict[str, Any]]:
         """The messages of a history."""
@@ -108,10 +127,6 @@ class Result:
     def carried(self) -> dict[str, tuple[str, ...]]:
         """The histories as a new run takes them up (`after=`): open calls answered, a paused tail cut."""
         return self._conversation.carry()
-
-    def _last_history(self) -> str:
-        requests = [r.data["history"] for r in self.records if r.kind == "request"]
-        return requests[-1] if requests else "main"
 
     @property
     def moves(self) -> tuple[Move, ...]:

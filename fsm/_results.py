@@ -11,8 +11,10 @@ from typing import Any
 from ._actions import OpenCall
 from ._errors import FsmError
 from ._events import ToolEnd
+from ._redact import SecretsFilter, redact_secrets
 
 log = logging.getLogger("fsm.tools")
+log.addFilter(SecretsFilter())  # what a tool raises may quote a key (X7)
 
 
 class Misfit(FsmError):  # noqa: N818 - no fault of the program: the model reads it and calls again
@@ -54,7 +56,7 @@ PATIENCE_OF_CODE = 240.0
 
 
 def _seconds(call: OpenCall, started: float) -> float:
-    seconds = time.monotonic() - started
+    seconds = round(time.monotonic() - started, 6)  # nobody needs more, and it is recorded
     warn_if_late(call, seconds)
     return seconds
 
@@ -172,7 +174,7 @@ def failed_end(call: OpenCall, error: BaseException, started: float) -> ToolEnd:
             why = f"{why}: {reasons}"
     except Exception:  # noqa: BLE001 - an exception that cannot even say what it is
         why = "its message cannot be read"
-    text = f"The tool '{call.name}' failed: {type(error).__name__}: {why}"
+    text = f"The tool '{call.name}' failed: {type(error).__name__}: {redact_secrets(why[:_SHORT])}"  # X7
     return ToolEnd(call.id, sendable(text), is_error=True, seconds=seconds)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
 from functools import cache
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from attrs import evolve
 from ._actions import SendRequest
 from ._alphabet import ERROR_TYPES, FOREIGN_ERROR_TYPES, STOP_REASONS
 from ._bodies import Body, body_of
-from ._clients import TRANSPORT_ERRORS, failed_unanswered, takes_bytes, without_secrets
+from ._clients import TRANSPORT_ERRORS, address, failed_unanswered, takes_bytes, without_secrets
 from ._conversation._heads import AUTOMATIC_CACHE
 from ._errors import UsageError, WireError
 from ._events import Failed, Replied
@@ -42,6 +42,8 @@ STREAM_ABOVE = 21_333
 
 Clock = Callable[[], float]
 Draw = Callable[[], float]
+Scope = Callable[[], AbstractContextManager[None]]
+"""Stands around what sends, so that the client's own span is below ours."""
 
 _PATH = "/v1/messages"
 
@@ -80,8 +82,11 @@ def _made(kind: Any) -> Any:
 class Request:
     """One attempt: how it is posted, and what its outcome is as an event."""
 
-    def __init__(self, client: Any, action: SendRequest, *, stream: bool, clock: Clock, draw: Draw) -> None:
+    def __init__(
+        self, client: Any, action: SendRequest, *, stream: bool, clock: Clock, draw: Draw, scope: Scope | None = None
+    ) -> None:
         self.client, self.action, self.clock, self.draw = client, action, clock, draw
+        self.is_traced, self.scope = scope is not None, scope or nullcontext
         self.stream = stream or action.params["max_tokens"] > STREAM_ABOVE
         self.started = time.monotonic()
 
@@ -103,9 +108,23 @@ class Request:
                 "max_retries": 0,
                 "timeout": self.client.timeout,
                 "follow_redirects": False,  # N6: the conversation and a gateway's token would go along
+                **(self._chat_span() if self.is_traced else {}),
             },
             "stream": True,  # of the SDK: hand the open response out, so that its body is read here, with a limit (N6)
             "content": action.body(stream=self.stream),
+        }
+
+    def _chat_span(self) -> dict[str, Any]:
+        """What makes the client trace ready bytes as it traces `messages.create`: it cannot read them."""
+        params = self.action.params
+        return {
+            "span_name": "anthropic.messages.create",
+            "span_route": _PATH,
+            "span_attributes": {
+                "gen_ai.request.model": str(params["model"]),
+                "gen_ai.request.max_tokens": int(params["max_tokens"]),
+                "gen_ai.request.stream": self.stream,
+            },
         }
 
     def create_arguments(self) -> dict[str, Any]:
@@ -134,7 +153,7 @@ class Request:
             message,
             wire.content_json,
             request_id=request_id,
-            seconds=time.monotonic() - self.started,
+            seconds=round(time.monotonic() - self.started, 6),
             price=price,
         )
 
@@ -160,7 +179,7 @@ class Request:
         return without_secrets(self._failed(error, request_id), self.client)
 
     def _failed(self, error: BaseException, request_id: str | None) -> Failed:
-        at, draw, seconds = self.clock(), self.draw(), time.monotonic() - self.started
+        at, draw, seconds = self.clock(), self.draw(), round(time.monotonic() - self.started, 6)
         if isinstance(error, WireError):
             return failed_malformed(error, at=at, draw=draw, seconds=seconds, request_id=request_id)
         if isinstance(error, StreamError):
@@ -195,10 +214,14 @@ def send(request: Request) -> Generator[Delta | Replied | Failed, None, None]:
     """
     try:
         if request.posts_bytes:
-            yield from _read(request, request.client.post(_PATH, **request.post_arguments()))
+            with request.scope():
+                response = request.client.post(address(request.client, _PATH), **request.post_arguments())
+            yield from _read(request, response)
         else:
             create = request.client.messages.with_streaming_response.create
-            with create(**request.create_arguments()) as opened:
+            with ExitStack() as stack:
+                with request.scope():
+                    opened = stack.enter_context(create(**request.create_arguments()))
                 yield from _read(request, opened.http_response)
     except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:
         yield request.failed(error)
@@ -221,16 +244,17 @@ async def send_async(request: Request) -> AsyncGenerator[Delta | Replied | Faile
     """The async twin of `send`."""
     try:
         if request.posts_bytes:
-            response = await request.client.post(_PATH, **request.post_arguments())
+            with request.scope():
+                response = await request.client.post(address(request.client, _PATH), **request.post_arguments())
             async with aclosing(_read_async(request, response)) as items:
                 async for item in items:
                     yield item
         else:
             create = request.client.messages.with_streaming_response.create
-            async with (
-                create(**request.create_arguments()) as opened,
-                aclosing(_read_async(request, opened.http_response)) as items,
-            ):
+            async with AsyncExitStack() as stack:
+                with request.scope():
+                    opened = await stack.enter_async_context(create(**request.create_arguments()))
+                items = await stack.enter_async_context(aclosing(_read_async(request, opened.http_response)))
                 async for item in items:
                     yield item
     except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:

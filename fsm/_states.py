@@ -264,25 +264,36 @@ class Code(State, Generic[L]):
     """A Python function acts. `fn(facts)` (and a `Context[T]` parameter if it wants one) returns an outcome.
 
     The outcomes are read from the return annotation, `Literal["ok", "thin"]` or `Outcome[Literal["ok", "thin"]]`.
+
+    It is recorded before and after, like a tool (B3): a function that had begun when the process died has an unknown
+    outcome, which is the event `raised`.
+
+    Args:
+        fn: the function.
+        idempotent: it may run twice: after a crash it is run again instead.
+        initial: the run starts here.
     """
 
     kind = "Code"
 
     # Not `L | Outcome[L]` in one: a type checker would widen the Literal to str there.
     @overload
-    def __init__(self, fn: _Takes[Coroutine[Any, Any, Outcome[L]]], *, initial: bool = ...) -> None: ...
+    def __init__(
+        self, fn: _Takes[Coroutine[Any, Any, Outcome[L]]], *, idempotent: bool = ..., initial: bool = ...
+    ) -> None: ...
     @overload
-    def __init__(self, fn: _Takes[Coroutine[Any, Any, L]], *, initial: bool = ...) -> None: ...
+    def __init__(self, fn: _Takes[Coroutine[Any, Any, L]], *, idempotent: bool = ..., initial: bool = ...) -> None: ...
     @overload
-    def __init__(self, fn: _Takes[Outcome[L]], *, initial: bool = ...) -> None: ...
+    def __init__(self, fn: _Takes[Outcome[L]], *, idempotent: bool = ..., initial: bool = ...) -> None: ...
     @overload
-    def __init__(self, fn: _Takes[L], *, initial: bool = ...) -> None: ...
-    def __init__(self, fn: Any, *, initial: bool = False) -> None:
+    def __init__(self, fn: _Takes[L], *, idempotent: bool = ..., initial: bool = ...) -> None: ...
+    def __init__(self, fn: Any, *, idempotent: bool = False, initial: bool = False) -> None:
         super().__init__(initial=initial)
         if not callable(fn):
             msg = f"Code(fn) takes a function of Facts, not {fn!r}"
             raise DeclarationError(msg)
         self.fn: Callable[..., Any] = fn
+        self.idempotent = idempotent
         self.outcomes, self.outcomes_problem = _outcomes(fn)
 
     def on(self, outcome: L | None = None, target: Target | None = None, /, **rows: Unpack[CodeRows]) -> Self:

@@ -14,6 +14,8 @@ from typing import Any
 from ._actions import OpenCall, Question
 from ._events import Decision
 
+_WHOLE = 100_000  # characters: a person decides on all of it
+
 Check = Callable[[OpenCall, Mapping[str, Any]], str | None]
 """Says what is wrong with an edited input, or None."""
 
@@ -32,6 +34,10 @@ _HIDDEN = re.compile(
     "\ud800-\udfff]"  # halves of characters, which no terminal can show
 )
 
+_INVISIBLE = re.compile(
+    f"{_BREAKS.pattern}|{_HIDDEN.pattern}|[\\t\\n\\u00a0\\u00ad\\u180e\\u2000-\\u200d\\u202f\\u3164\\ufe00-\\ufe0f]"
+)
+
 
 def clean(text: object) -> str:
     """Foreign text without anything that a terminal would act upon; line breaks stay, tabs become spaces (X8)."""
@@ -45,10 +51,26 @@ def one_line(text: object, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
+def visible(value: Any) -> str:
+    """A JSON value on one line, nothing left out: what cannot be seen stands there as an escape (X8).
+
+    For what a person decides on, where a character that is taken out would show another value than the one that runs.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return _INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
 def shown_call(name: str, given: Mapping[str, Any], limit: int = 200) -> str:
     """A tool call as one line: `refund(number="7", euros=249.0)`."""
     inside = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False, default=repr)}" for key, value in given.items())
     return one_line(f"{name}({inside})", limit)
+
+
+def shown_input(given: Mapping[str, Any]) -> list[str]:
+    """The input of a call, complete, one line for each of its fields: what a person decides on."""
+    names = {name: visible(name)[1:-1] for name in given}
+    width = min(max(map(len, names.values()), default=0), 30)
+    return [f"{names[name]:{width}}  {visible(value)}" for name, value in given.items()]
 
 
 def ask(question: Question, *, check: Check | None = None) -> str | dict[str, Decision] | None:
@@ -85,11 +107,9 @@ def _decisions(question: Question, check: Check) -> dict[str, Decision] | None:
     decisions: dict[str, Decision] = {}
     for number, call in enumerate(question.calls, 1):
         place = f" ({number} of {len(question.calls)})" if len(question.calls) > 1 else ""
-        print(f"\n  Claude wants to call {one_line(call.name, 80)}{place}:")  # noqa: T201 - as above
-        width = max((len(one_line(name, 40)) for name in call.input), default=0)
-        for name, value in call.input.items():
-            text = one_line(json.dumps(value, ensure_ascii=False, default=repr), 1000)
-            print(f"    {one_line(name, 40):{width}}  {text}")  # noqa: T201 - as above
+        print(f"\n  Claude wants to call {one_line(call.name, _WHOLE)}{place}:")  # noqa: T201 - as above
+        for row in shown_input(call.input):
+            print(f"    {row}")  # noqa: T201 - as above
         if question.why and question.why != "needs_approval":
             print(f"  {one_line(question.why)}")  # noqa: T201 - as above
         decision = _decision(call, check)

@@ -28,7 +28,7 @@ class Context(Generic[D]):
     (None in `Code`).
     """
 
-    deps: D
+    deps: D = field(repr=False)  # X7: often holds clients and keys
     run_id: str
     tags: Mapping[str, str]
     tool_use_id: str | None = None

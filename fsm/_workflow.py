@@ -36,6 +36,7 @@ class WorkflowType(type):
     _checked: bool  # when the class was made; else when it is compiled
     _toolbox: Toolbox | None
     limits: Limits
+    _renamed: Mapping[str, str]
 
     @property
     def name(cls) -> str:
@@ -51,6 +52,11 @@ class WorkflowType(type):
     def states(cls) -> Mapping[str, State]:
         """The declared states by name, without their rows: what `from_transitions(states=...)` takes."""
         return {name: state.bare() for name, state in cls._states.items()}
+
+    @property
+    def renamed(cls) -> Mapping[str, str]:
+        """What states of older versions are called now."""
+        return cls._renamed
 
     @property
     def graph(cls) -> Graph:
@@ -138,9 +144,12 @@ class Workflow(metaclass=WorkflowType):
         strict: imply no standard rows; every event must be declared.
         limits: `Limits(...)` for every run of it.
         check: False to draw a broken machine with its findings; it cannot be run.
+        renamed: names of states that older versions had, and what they are called now, so that runs of those versions
+            go on: `renamed={"asking": "drafting"}`. `fsm migrate --check` says which runs need it.
 
     Raises:
         WorkflowError: with every finding of the checks W1-W12.
+        DeclarationError: `renamed` has a name that is a state still, or leads to none.
     """
 
     _name = "Workflow"
@@ -150,12 +159,19 @@ class Workflow(metaclass=WorkflowType):
     _checked = False
     _toolbox = None
     limits = Limits()
+    _renamed: Mapping[str, str] = MappingProxyType({})
 
     def __init_subclass__(
-        cls, *, strict: bool | None = None, limits: Limits | None = None, check: bool = True, **kwargs: Any
+        cls,
+        *,
+        strict: bool | None = None,
+        limits: Limits | None = None,
+        check: bool = True,
+        renamed: Mapping[str, str] | None = None,
+        **kwargs: Any,
     ) -> None:
         if kwargs:
-            msg = f"'{cls.__name__}': unknown class option {min(kwargs)!r}; known: strict, limits, check"
+            msg = f"'{cls.__name__}': unknown class option {min(kwargs)!r}; known: strict, limits, check, renamed"
             raise DeclarationError(msg)
         super().__init_subclass__()
         if not isinstance(limits, Limits | None):
@@ -173,6 +189,7 @@ class Workflow(metaclass=WorkflowType):
         cls.limits = limits if limits is not None else cls.limits
         is_strict = cls._graph.strict if strict is None else strict  # inherited, as limits are
         cls._graph = build_graph(cls.__name__, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls))
+        cls._renamed = cls._renamed if renamed is None else _renames(cls._graph, renamed)
         cls._plan = cls._toolbox = None
         cls._checked = check and not lenient.get()
         if cls._checked:
@@ -194,6 +211,7 @@ class Workflow(metaclass=WorkflowType):
         limits: Limits | None = None,
         strict: bool = False,
         check: bool = True,
+        renamed: Mapping[str, str] | None = None,
     ) -> type[Self]:
         """The same machine in the format of the `transitions` library.
 
@@ -207,6 +225,7 @@ class Workflow(metaclass=WorkflowType):
             limits: as for a class.
             strict: as for a class.
             check: as for a class.
+            renamed: as for a class.
 
         Raises:
             DeclarationError: a key or callback that has no place here, with the remedy; an unknown name.
@@ -218,13 +237,39 @@ class Workflow(metaclass=WorkflowType):
             namespace.update(built)
             namespace["__module__"] = "fsm"
 
-        options = {"strict": strict, "limits": limits, "check": check}
+        options = {"strict": strict, "limits": limits, "check": check, "renamed": renamed}
         made: type[Self] = types.new_class(name, (cls,), options, body)
         return made
 
 
 def _doc(cls: type) -> str:
     return (cls.__dict__.get("__doc__") or "").strip()
+
+
+def _renames(graph: Graph, given: Any) -> Mapping[str, str]:
+    """What each former name is called now, chains followed to their end.
+
+    Raises:
+        DeclarationError: a former name that is a state still (W10: names collide), or one that leads to no state.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for pair in given.items() for name in pair):
+        msg = f"'{graph.name}': renamed= maps former names of states to present ones, not {given!r}"
+        raise DeclarationError(msg)
+    made = {}
+    for former, name in given.items():
+        if former in graph.by_name:
+            msg = f"'{graph.name}': renamed= says that '{former}' is called '{name}' now, but it is a state still (W10)"
+            raise DeclarationError(msg)
+        seen = {former}
+        while name in given and name not in seen:
+            seen.add(name)
+            name = given[name]  # noqa: PLW2901 - a chain is followed
+        if name not in graph.by_name:
+            known = ", ".join(graph.by_name)
+            msg = f"'{graph.name}': renamed= leads '{former}' to '{name}', which is no state; the states are {known}"
+            raise DeclarationError(msg)
+        made[former] = name
+    return MappingProxyType(made)
 
 
 def _refuse(graph: Graph) -> None:

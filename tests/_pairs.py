@@ -733,8 +733,8 @@ MODES = [
     ),
     Pair(
         "R33 words before thinking",
-        body(HI, assistant(THINKING, text()), HI),
-        body(HI, assistant(text(), THINKING), HI),
+        body(HI, assistant(THINKING, text()), HI, thinking=MANUAL),
+        body(HI, assistant(text(), THINKING), HI, thinking=MANUAL),
         "messages.1.content.0",
         ": If an assistant message contains any thinking blocks, the first block must be `thinking` or "
         "`redacted_thinking`. Found `text`.",

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 import pytest
@@ -25,6 +25,7 @@ from fsm import (
     Facts,
     Final,
     MemoryStore,
+    RunError,
     Tools,
     Workflow,
     aiterate,
@@ -143,7 +144,7 @@ class Drive:
             "clock": self.clock,
             "sleep": self._sleep,
         }
-        begun = "r" in self.store.runs()
+        begun = "r" in tuple(run.run_id for run in self.store.runs())
         drive = aresume(Everything, "r", **options) if begun else arun(Everything, "Hi.", run_id="r", **options)
         return asyncio.create_task(drive)
 
@@ -173,7 +174,7 @@ class Drive:
 
     def check(self, result: Any) -> None:
         """Invariants I2, I4, I5 and I7, over whatever happened."""
-        records = self.store.read("r")
+        records = tuple(self.store.read("r"))
         assert [r.seq for r in records] == list(range(len(records)))
         assert {r.status for r in self.emulator.requests} <= {200, 529}, "an illegal request left"
         answered: dict[str, Any] = {}
@@ -205,9 +206,9 @@ def test_a_run_that_is_cancelled_anywhere_goes_on(*, stream: bool) -> None:
 
         async def main(drive: Drive = drive, turns: int = turns) -> tuple[bool, Any]:
             running = await drive.cancel_after(turns)
-            begun = "r" in drive.store.runs()
+            begun = "r" in tuple(run.run_id for run in drive.store.runs())
             if running and begun:
-                last = drive.store.read("r")[-1]
+                last = tuple(drive.store.read("r"))[-1]
                 assert (last.kind, last.data["reason"]) in {("park", "interrupted"), ("close", "fine")}
             return running, await drive.finish()
 
@@ -258,9 +259,9 @@ def test_many_runs_cancelled_at_random_leave_nothing_behind() -> None:
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
-    for run_id in store.runs():
+    for run_id in tuple(run.run_id for run in store.runs()):
         store.claim(run_id)  # nobody holds it any more
-        assert store.read(run_id)[-1].kind in {"park", "close"}
+        assert tuple(store.read(run_id))[-1].kind in {"park", "close"}
     assert all(times == 1 for call_id, times in world.entered.items() if world.names[call_id] != "look")
 
 
@@ -290,7 +291,7 @@ def test_a_sync_tool_goes_on_in_its_thread_and_its_result_is_dropped() -> None:
     release.set()
     assert ended.wait(2)
     assert [b["content"] for b in result.messages[2]["content"]] == [UNKNOWN_OUTCOME]
-    assert store.read("r") == result.records, "the late result is nowhere"
+    assert tuple(store.read("r")) == result.records, "the late result is nowhere"
 
 
 def test_threads_of_a_hundred_cancelled_runs_are_used_again() -> None:
@@ -382,7 +383,7 @@ def test_what_had_ended_when_the_task_was_cancelled_is_kept() -> None:
                 await task
 
     asyncio.run(main())
-    kinds = [r.kind for r in store.read("r")]
+    kinds = [r.kind for r in tuple(store.read("r"))]
     assert kinds[-2:] == ["tool.end", "park"]
 
 
@@ -406,7 +407,7 @@ def test_leaving_aiterate_parks_and_resume_goes_on(after: int) -> None:
                 if count == after:
                     break
             await items.aclose()
-            last = drive.store.read("r")[-1]
+            last = tuple(drive.store.read("r"))[-1]
             assert (last.kind, last.data["reason"]) == ("park", "interrupted")
             return await aresume(
                 Everything, "r", client=client, journal=drive.store, deps=drive.world, ask=ask, sleep=drive._sleep
@@ -417,6 +418,24 @@ def test_leaving_aiterate_parks_and_resume_goes_on(after: int) -> None:
     drive.check(result)
     assert not any(b.get("content") == UNKNOWN_OUTCOME for m in result.messages for b in m["content"])
     assert set(drive.world.entered.values()) == {1}
+
+
+def test_what_aiterate_gives_has_a_result_and_can_be_closed() -> None:
+    emulator = Emulator([replies.tool_use("find", {"number": "1"}), replies.text("Done.")])
+
+    async def main() -> None:
+        async with emulator.async_client() as client, aclosing(aiterate(Loop, "Hi.", client=client)) as moves:
+            with pytest.raises(RunError, match="has not begun"):
+                _ = moves.result
+            async for _ in moves:
+                break
+            await moves.aclose()
+            parked = moves.result
+            assert (parked.verdict.reason, parked.parked) == ("interrupted", True)
+            result = await aresume(Loop, parked.run_id, client=client, journal=parked.journal)
+            assert result.text == "Done."
+
+    asyncio.run(main())
 
 
 def test_a_loop_left_without_closing_is_parked_by_the_event_loop() -> None:
@@ -430,7 +449,7 @@ def test_a_loop_left_without_closing_is_parked_by_the_event_loop() -> None:
                 break
             gc.collect()
             await settled(10)
-            assert drive.store.read("r")[-1].kind == "park"
+            assert tuple(drive.store.read("r"))[-1].kind == "park"
 
     asyncio.run(main())
 
@@ -443,7 +462,7 @@ def test_a_generator_that_was_never_begun_does_nothing() -> None:
         await items.aclose()
 
     asyncio.run(main())
-    assert store.runs() == ()
+    assert tuple(run.run_id for run in store.runs()) == ()
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
@@ -489,7 +508,7 @@ def test_a_callback_that_raises_parks_the_run_and_its_error_comes_out(where: str
                 )
 
     asyncio.run(main())
-    assert drive.store.read("r")[-1].kind == "park"
+    assert tuple(drive.store.read("r"))[-1].kind == "park"
     result = asyncio.run(drive.finish())
     assert result.state == "answered"
     drive.check(result)
@@ -636,8 +655,8 @@ def test_a_call_cancelled_together_with_its_run_is_of_unknown_outcome() -> None:
             await driving
 
     asyncio.run(main())
-    assert [r.kind for r in store.read("r")][-1] == "park"
-    assert "tool.end" not in [r.kind for r in store.read("r")]
+    assert [r.kind for r in tuple(store.read("r"))][-1] == "park"
+    assert "tool.end" not in [r.kind for r in tuple(store.read("r"))]
 
 
 def test_a_drive_never_goes_round_without_an_end() -> None:

@@ -137,7 +137,7 @@ def test_a_tool_with_an_impossible_schema(name: str, form: str) -> None:
         with emulator.client() as client:
             run(workflow, "Hi.", client=client, journal=store)
     assert "test_bad_input.py:" in str(caught.value)
-    assert (emulator.requests, store.runs()) == ((), ())
+    assert (emulator.requests, tuple(run.run_id for run in store.runs())) == ((), ())
 
 
 def test_a_given_schema_that_is_none() -> None:
@@ -168,7 +168,7 @@ def test_an_empty_input(given: str) -> None:
     store = MemoryStore()
     with pytest.raises(UsageError, match="the input is empty: give text, content blocks or a list of messages"):
         run(Plain, given, journal=store)
-    assert store.runs() == ()
+    assert tuple(run.run_id for run in store.runs()) == ()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_input_of_the_wrong_type(given: Any) -> None:
     store = MemoryStore()
     with pytest.raises(UsageError, match="the input is text, content blocks or a list of messages, not"):
         run(Plain, given, journal=store)
-    assert store.runs() == ()
+    assert tuple(run.run_id for run in store.runs()) == ()
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_an_input_that_is_no_json(given: Any) -> None:
     """R26."""
     store = MemoryStore()
     emulator = Emulator([replies.text("Hello.")])
-    with emulator.client() as client, pytest.raises(UsageError, match=r"plain JSON|is text, content blocks"):
+    with emulator.client() as client, pytest.raises(UsageError, match=r"plain JSON|cannot be sent: "):
         run(Plain, given, client=client, journal=store)
-    assert (store.runs(), emulator.requests) == ((), ())
+    assert (tuple(run.run_id for run in store.runs()), emulator.requests) == ((), ())
 
 
 ILLEGAL: dict[str, list[Mapping[str, Any]]] = {
@@ -233,14 +233,14 @@ def test_a_history_that_the_api_would_refuse_is_not_sent(name: str) -> None:
     with emulator.client() as client, pytest.raises(IllegalRequest, match="the API would answer 400") as caught:
         run(Loop, ILLEGAL[name], client=client, journal=store)
     assert caught.value.violations
-    assert (emulator.requests, store.runs()) == ((), ())
+    assert (emulator.requests, tuple(run.run_id for run in store.runs())) == ((), ())
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"jurnal": MemoryStore()}, "unknown option 'jurnal'; known: "),
-    "journal": ({"journal": "runs.db"}, "journal= takes a Store"),
+    "journal": ({"journal": 7}, "journal= takes a file such as"),
     "limits": ({"limits": 7}, r"limits= takes Limits\(\.\.\.\), not 7"),
     "tags": ({"tags": {"n": 7}}, "tags= takes a dict of strings"),
     "tags as a list": ({"tags": ["a"]}, "tags= takes a dict of strings"),
@@ -590,6 +590,29 @@ class Shaped(Workflow):
 def test_an_output_that_cannot_be_recorded_is_invalid(text: str, *, is_async: bool) -> None:
     result, _ = both(Shaped, "Hi.", [replies.text(text)], is_async=is_async)
     assert (result.state, result.verdict.reason, result.output) == ("failed", "invalid_output", None)
+
+
+def test_an_output_that_breaks_the_schema_is_none() -> None:
+    """SO: what came is the text; a value that was refused is no output."""
+    result, _ = both(Shaped, "Hi.", [replies.text("[1]")], is_async=False)
+    assert (result.verdict.reason, result.output, result.text) == ("invalid_output", None, "[1]")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_r25_an_input_that_ends_in_words_of_the_assistant_does_not_leave(*, is_async: bool) -> None:
+    """Where the model takes none: others continue them."""
+    given = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hel"}]
+    result, emulator = both(Plain, given, [], is_async=is_async)
+    assert (result.state, result.verdict.evidence["violations"][0]["rule"]) == ("failed", "R25")
+    assert emulator.requests == ()
+
+    class Older(Workflow):
+        asking = Claude(model="claude-haiku-4-5", max_tokens=100)
+        answered = Final()
+        asking.on(end_turn=answered)
+
+    result, emulator = both(Older, given, [replies.text("lo.")], is_async=is_async)
+    assert (result.state, len(emulator.requests)) == ("answered", 1)
 
 
 @pytest.mark.parametrize("value", [HALF, {"a": [HALF]}, NAN, {"a": {"b": float("inf")}}], ids=ascii)

@@ -255,14 +255,14 @@ def test_what_changed_since_the_run_began_is_named(change: dict[str, Any], parts
     """R35: the state, the part and what to do; nothing is sent and nothing is recorded."""
     store = MemoryStore()
     both(chat_of(), "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
-    before = store.read("r")
+    before = tuple(store.read("r"))
     with pytest.raises(RunError) as refused:
         go_on(chat_of(**change), "r", [], journal=store, answer="And now?")
     message = str(refused.value)
     assert f"began with another {parts}: " in message
     assert "(R35)" in message
     assert "after=" in message
-    assert store.read("r") == before
+    assert tuple(store.read("r")) == before
 
 
 def thinking_of(model: str, **given: Any) -> type[Workflow]:

@@ -57,9 +57,9 @@ class FaultError(Exception):
     """The state may not be entered so."""
 
 
-def begun(state: Claude, own: Fact, known: dict[str, Fact]) -> Fact:
-    """The ledger that a Claude state speaks in."""
-    if own[0] not in {Standing.EMPTY, Standing.SPOKEN, Standing.REFUSED}:
+def begun(state: Claude, own: Fact, known: dict[str, Fact], *, goes_on: bool) -> Fact:
+    """The ledger that a Claude state speaks in; what stands unanswered is taken up where the run comes from it."""
+    if own[0] is Standing.CALLS or (own[0] is Standing.OWES and goes_on):
         return own
     if state.fresh:
         return (Standing.EMPTY, "", False)
@@ -93,7 +93,15 @@ def asked(graph: Graph, state: Claude, fact: Fact, changes: set[str], *, hears: 
     return Standing.OWES
 
 
-def entered(graph: Graph, left: Situation, edge: Edge | None, name: str) -> Situation:
+def worked_for(graph: Graph, here: Situation) -> str | None:
+    """The history that the state before a move is about."""
+    node = graph.by_name[here[0]]
+    if node.kind in {"Tools", "Approval"}:
+        return here[3][-1] if here[3] else None
+    return (node.history or "") if node.kind == "Claude" else None
+
+
+def entered(graph: Graph, left: Situation, edge: Edge | None, name: str, before: str | None = None) -> Situation:
     _, waiting, ledgers, open_calls = left
     node = graph.by_name[name]
     state = node.state
@@ -102,7 +110,7 @@ def entered(graph: Graph, left: Situation, edge: Edge | None, name: str) -> Situ
     if not isinstance(state, Claude):
         return (name, waiting, ledgers, open_calls)
     known = {h: (standing, by, called) for h, standing, by, called in ledgers}
-    fact = begun(state, known[node.history or ""], known)
+    fact = begun(state, known[node.history or ""], known, goes_on=before == (node.history or ""))
     hears = waiting and state.prompt is None
     changes = {e.change for e in edge.effects} if edge is not None else set()
     known[node.history or ""] = (asked(graph, state, fact, changes, hears=hears), "", fact[2])
@@ -151,7 +159,7 @@ def plain_walk(graph: Graph, limit: int) -> tuple[dict[tuple[str, str, str], int
         for event in graph.events(here[0]):
             for edge in graph.row(here[0], event):
                 try:
-                    there = entered(graph, left_by(graph, here, edge), edge, edge.dest)
+                    there = entered(graph, left_by(graph, here, edge), edge, edge.dest, worked_for(graph, here))
                 except FaultError as fault:
                     faults.setdefault((str(fault), edge.source, edge.dest), seen[here])
                 else:
@@ -214,6 +222,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return build_graph("W", named)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # only of what failed is it of use
 @settings(max_examples=400)
 @given(graphs())
 def test_walking_histories_apart_finds_what_walking_all_together_finds(graph: Graph) -> None:

@@ -260,6 +260,21 @@ OVERLOADED = 'API Error: 529 {"type":"error","error":{"type":"overloaded_error",
         (claude(is_error=True, result="Prompt is too long"), "invalid_request_error", 14),
         (claude(is_error=True, result="who knows"), "failed", 21),
         ({"type": "result", "result": "Done.", "total_cost_usd": 0.03}, "end_turn", 0),  # of an old version
+        ({"type": "result"}, "no_answer", 16),
+        ({"type": "result", "subtype": "success", "is_error": False, "result": ""}, "no_answer", 16),
+        (claude(result=" \n"), "no_answer", 16),
+        (claude(result=None), "no_answer", 16),
+        (claude(result="", structured_output={"a": 1}), "end_turn", 0),
+        (claude(is_error=True, result="API Error: Repeated 529 Overloaded errors"), "overloaded_error", 20),
+        (
+            claude(is_error=True, result="API Error: Claude's response exceeded the 32000 output token maximum."),
+            "max_tokens",
+            11,
+        ),
+        (claude(is_error=True, result="API Error: Request was aborted."), "aborted", 18),
+        (claude(is_error=True, result="5-hour limit reached ∙ resets 3am"), "subscription_limit", 22),
+        (claude(is_error=True, result="Claude AI usage limit reached|1760000400"), "subscription_limit", 22),
+        (claude(is_error=True, result="You've hit your limit · resets 3am"), "subscription_limit", 22),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else str(value),
 )
@@ -575,7 +590,7 @@ BUSY = claude(is_error=True, api_error_status=529, result=OVERLOADED)
 def test_the_job_goes_on_when_claude_finished(job) -> None:
     done, asked, slept = job(claude(result="Fine. ü"), arguments=("Say hi.", "--max-turns", "3"))
     assert (done.returncode, done.stdout) == (0, "Fine. ü\n")
-    assert asked == ["-p Say hi. --output-format json --max-turns 3"]
+    assert asked == ["-p Say hi. --max-turns 3 --output-format json"]
     assert slept == []
 
 
@@ -607,6 +622,41 @@ def test_the_job_gives_up_in_the_end(job) -> None:
 def test_the_job_does_not_repeat_what_would_fail_again(job, result: Any, code: int) -> None:
     done, asked, _ = job(result, exits=(1,))
     assert (done.returncode, done.stdout, len(asked)) == (code, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("result", "printed"),
+    [
+        ([INIT, line("end_turn"), claude(result="Fine.")], "Fine.\n"),  # --verbose
+        ("\n".join(map(json.dumps, (INIT, line("end_turn"), claude(result="Fine.")))), "Fine.\n"),
+        (claude(result="", structured_output={"ok": True}), '{"ok": true}\n'),
+    ],
+    ids=["verbose", "stream-json", "structured"],
+)
+def test_the_job_prints_the_answer_in_every_form(job, result: Any, printed: str) -> None:
+    done, *_ = job(result)
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, printed, False)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [claude(result=None), claude(result=""), {"type": "result"}],
+    ids=["null", "empty", "nothing"],
+)
+def test_the_job_never_exits_with_0_without_an_answer(job, result: Any) -> None:
+    done, *_ = job(result)
+    assert (done.returncode, done.stdout) == (16, "")
+
+
+def test_what_to_do_is_said_to_whoever_writes_a_script() -> None:
+    """A command line is not told to declare rows or to pass a client."""
+    found = [
+        *(one(message(stop, CALL if stop == "tool_use" else TEXT)) for stop in (*STOPS, "brand_new")),
+        *(one(error(kind)) for kind in ERRORS),
+        *(one(claude(subtype)) for subtype in ("success", "error_max_structured_output_retries")),
+    ]
+    for outcome in found:
+        assert not re.search(r"declare|matched\(|client=|\brow\b|after=", outcome.todo), outcome
 
 
 def test_the_job_fails_where_claude_says_two_things(job) -> None:

@@ -657,8 +657,8 @@ def test_a_system_function_is_called_once_per_run_and_frozen() -> None:
     assert [r.body["system"] for r in emulator.requests] == ["You serve tea for the 1. time."] * 2
     (block,) = emulator.requests[1].body["messages"][-1]["content"]
     assert block["content"] == f"tea 7 {block['tool_use_id']} r {{'team': 'x'}}"
-    assert "tea 7" in str(store.read("r"))
-    assert store.read("r")[0].data["systems"] == {"asking": "You serve tea for the 1. time."}
+    assert "tea 7" in str(tuple(store.read("r")))
+    assert next(iter(store.read("r"))).data["systems"] == {"asking": "You serve tea for the 1. time."}
 
 
 def test_a_subclass_can_begin_elsewhere() -> None:

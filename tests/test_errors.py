@@ -262,6 +262,15 @@ def test_e1a_a_400_that_says_what_to_do(message: str, code: str | None, words: s
         assert words in str(result.verdict)
 
 
+def test_e1a_a_limit_of_one_s_own_that_comes_as_429_is_not_tried_again() -> None:
+    for is_async, stream in MODES:
+        reply = replies.error(429, "rate_limit_error", OWN_LIMIT)
+        result, line, clock = tried([reply], is_async=is_async, stream=stream)
+        assert (result.verdict.reason, len(line.bodies), clock.slept) == ("waiting_api", 1, [])
+        assert result.verdict.evidence["code"] == "usage_limit"
+        assert "spend limit set in the console" in str(result.verdict)
+
+
 @pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
 def test_e11_a_spend_cap_parks_at_once_and_names_a_time_only_if_the_api_does(code: str) -> None:
     """Nobody knows when a cap is lifted; the 429 of a tier cap has no retry-after. In a stream its code says it."""

@@ -86,7 +86,7 @@ def test_the_happy_path_of_the_extraction_goes_through_its_cuts() -> None:
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
 def test_an_example_is_one_short_file_with_one_workflow_that_says_when_to_use_it(file: File) -> None:
     source = file.read_text("utf-8")
-    assert len(source.splitlines()) <= (90 if file.stem == "web" else 60)  # half of that one is HTTP
+    assert len(source.splitlines()) <= (100 if file.stem == "web" else 60)  # half of that one is HTTP
     assert "\n\nUse it " in (ast.get_docstring(ast.parse(source)) or "")
     module = importlib.import_module(f"examples.{file.stem}")
     own = [w for w in vars(module).values() if isinstance(w, type) and issubclass(w, Workflow) and w is not Workflow]

@@ -181,6 +181,28 @@ def test_a_wrong_plan_says_what_to_do(build, words):
         build()
 
 
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"1": faults.silent()}, "by whole numbers from 1, not '1'"),
+        ({True: faults.silent()}, "by whole numbers from 1, not True"),
+        ({1: "overloaded"}, "build it with fsm.testing.faults"),
+        ({1: faults.row}, "build it with fsm.testing.faults"),
+    ],
+)
+def test_what_is_no_plan_says_what_to_write(plan, words):
+    for build in (FaultPlan, lambda plan: Emulator([], faults=plan)):
+        with pytest.raises(TypeError, match=words):
+            build(plan)
+
+
+def test_a_plan_may_be_a_dict():
+    client = Emulator(["a"], faults={1: faults.row("E16")}).client()
+    with pytest.raises(anthropic.OverloadedError):
+        client.messages.create(**BODY)
+    assert client.messages.create(**BODY).content[0].text == "a"
+
+
 def test_every_kind_can_be_drawn_and_served():
     """V7: each kind answers, streamed or not, and leaves the script's reply unless it arrives."""
     for name, build in faults.KINDS.items():

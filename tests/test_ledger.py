@@ -16,6 +16,7 @@ from fsm._errors import IllegalRequest
 from fsm._ledger import Ledger, Standing, after_reply
 from fsm._legality import violations
 
+MODEL = "claude-sonnet-5"
 THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
 
 
@@ -25,6 +26,18 @@ def reply(ledger: Ledger, *blocks: Any, standing: Standing = Standing.SPOKEN, ra
 
 def asked() -> Ledger:
     return Ledger().say([text("Hi.")]).seal()
+
+
+def test_r25_a_finished_reply_is_no_end_of_a_request_and_a_paused_one_is() -> None:
+    """S7.2: it goes back as it is, also where a reply to it came that was not kept."""
+    paused = asked().append_reply([text("So far")], json.dumps([text("So far")]), Standing.OWES, paused=True)
+    paused.check(MODEL)
+    paused.resumed().check(MODEL)
+    finished = reply(asked(), text("Hello."))
+    with pytest.raises(IllegalRequest) as caught:
+        finished.check(MODEL)
+    assert [each.rule for each in caught.value.violations] == ["R25"]
+    finished.check("claude-haiku-4-5")
 
 
 def test_what_is_said_waits_until_the_next_request_and_then_is_one_message() -> None:
@@ -39,7 +52,7 @@ def test_results_stand_before_words_that_were_said_first() -> None:
     ledger = reply(asked(), use("toolu_1"), standing=Standing.CALLS).say([text("By the way.")])
     ledger = ledger.prepend([result("toolu_1")]).seal()
     assert [b["type"] for b in ledger.messages()[-1]["content"]] == ["tool_result", "text"]
-    ledger.check()
+    ledger.check(MODEL)
 
 
 def test_a_reply_is_appended_as_it_came() -> None:
@@ -103,7 +116,7 @@ def test_what_the_api_would_refuse_is_not_appended() -> None:
         owing.say([text("And?")]).seal()
     assert [v.rule for v in caught.value.violations] == ["R10"]
     with pytest.raises(IllegalRequest):
-        owing.check()
+        owing.check(MODEL)
     with pytest.raises(IllegalRequest):
         reply(owing.prepend([result("toolu_1")]).seal(), use("toolu_1"))  # R14
     assert owing.count == 2
@@ -111,7 +124,7 @@ def test_what_the_api_would_refuse_is_not_appended() -> None:
 
 def test_an_empty_ledger_may_not_be_sent() -> None:
     with pytest.raises(IllegalRequest):
-        Ledger().check()
+        Ledger().check(MODEL)
 
 
 def test_messages_of_a_caller_are_taken_over() -> None:

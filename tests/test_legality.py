@@ -344,7 +344,6 @@ def test_what_a_message_of_no_known_role_may_have_held_can_have_its_server_resul
 MENDED = {
     "R10 at the end": (body(HI, assistant(text(), use(ONE), use(TWO))), None),
     "R10 beside a server tool": (body(HI, assistant(search(), use())), None),
-    "R10 half answered": (body(HI, assistant(use(ONE), use(TWO)), user(result(ONE))), None),
     "R25 prefill": (body(HI, assistant(text())), SONNET),
     "R38 prefill": (body(HI, assistant(THINKING, text()), thinking=ON), None),
 }
@@ -361,6 +360,21 @@ def test_a_repair_appends_and_leaves_the_request_as_it_was(name: str) -> None:
     assert findings == violations(request, profile)
     assert name.startswith(findings[0].rule)
     assert violations(mended, profile) == ()
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("max_tokens", -1, 1), ("top_k", -1, 0)])
+def test_a_number_that_is_too_small_is_told_the_least(name: str, value: int, least: int) -> None:
+    (found,) = (each for each in violations({**body(HI), name: value}) if each.path == name)
+    assert found.message == f"{name}: Input should be greater than or equal to {least}"
+    assert found.repair == f"Send {least} or more here."
+
+
+@pytest.mark.parametrize("profile", [None, SONNET, STRICT])
+def test_what_only_a_lenient_profile_would_take_is_no_repair(profile: Profile | None) -> None:
+    """R17: the other call can be answered in a second message only, which is the split form."""
+    request = body(HI, assistant(use(ONE), use(TWO)), user(result(ONE)))
+    assert "R10" in {each.rule for each in violations(request, profile)}
+    assert repaired(request, profile) == (request, ())
 
 
 def test_a_call_that_is_answered_by_a_repair_is_answered_as_not_run() -> None:
@@ -456,7 +470,7 @@ RECORDED: dict[str, tuple[Any, Profile | None]] = {
     "server_result_orphan": (body(HI, assistant(searched(kind="advisor_tool_result")), HI), None),
     "server_use_unanswered": (body(HI, assistant(search()), HI), None),
     "thinking_missing": (body(HI, assistant(use()), user(result()), thinking=MANUAL), HAIKU),
-    "thinking_not_first": (body(HI, assistant(text(), THINKING), HI), HAIKU),
+    "thinking_not_first": (body(HI, assistant(text(), THINKING), HI, thinking=MANUAL), HAIKU),
     "thinking_field": (body(HI, assistant(without(THINKING, "thinking")), HI), None),
     "empty_text": (body(user(text(""))), None),
     "empty_message": (body(HI, assistant(), HI), None),

@@ -154,7 +154,7 @@ def test_no_secret_reaches_log_journal_or_verdict(
                 result = run(Guarded, "Hi.", client=client, **options)
     assert result.state == "failed"
     assert all("[redacted]" in r.headers.values() for r in emulator.requests), "the secret did go out"
-    journal = json.dumps([[r.kind, r.at, dict(r.data)] for r in store.read("r")])
+    journal = json.dumps([[r.kind, r.at, dict(r.data)] for r in tuple(store.read("r"))])
     shown = [journal, repr(result), str(result.verdict), repr(result.records), caplog.text, *capfd.readouterr()]
     shown += [str(vars(record)) for record in caplog.records]
     shown += [result.diagram("mermaid"), result.diagram("dot")]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fsm.stores.sqlite import SqliteStore
 from fsm.testing import Emulator, replies, serve
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def answer(body: dict[str, Any]) -> replies.Reply:
 
 
 @pytest.fixture(scope="module")
-def printed() -> list[tuple[str, str]]:
+def printed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Run all Python blocks in one namespace; give (expected, printed) for each text block."""
     pairs: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"__name__": "readme"}
@@ -51,6 +52,7 @@ def printed() -> list[tuple[str, str]]:
         patch.setenv("ANTHROPIC_BASE_URL", server.url)
         patch.setenv("ANTHROPIC_API_KEY", "test-key")
         patch.syspath_prepend(str(ROOT))
+        patch.chdir(tmp_path_factory.mktemp("readme"))  # its journal is written there
         said = ""
         for kind, text in BLOCKS:
             if kind == "python":
@@ -92,6 +94,7 @@ def test_every_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
         "stop_reason": "end_turn",
     }
     (tmp_path / "result.json").write_text(json.dumps(result))
+    SqliteStore(tmp_path / "runs.db").close()
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     run = subprocess.run(
         [sys.executable, "-m", "fsm.cli", *words],

@@ -250,11 +250,75 @@ def test_s8_3_a_rephrased_turn_is_another_request() -> None:
         waiting.on(said=asking)
 
     driven = Driven(Rephrasing)
-    for _ in range(3):
+    for words in ("Once.", "Twice.", "Thrice."):
         driven.reply(stop="refusal")
-        driven.feed(Answered(driven.now(), said="Hello."))
+        driven.feed(Answered(driven.now(), said=words))
     assert (driven.state, len(driven.bodies)) == ("asking", 4)
+    assert [len(json.loads(body)["messages"]) for body in driven.bodies] == [1] * 4  # what was refused is gone
     lawful(driven)
+
+
+class Chatting(Workflow):
+    """A chat whose refused turns another model answers, in a history of its own."""
+
+    asking = Claude(model=MODEL, max_tokens=100, tools=[find])
+    calling = Tools()
+    helping = Claude(model=OTHER, max_tokens=100, tools=[find], history="other", continues="main")
+    looking = Tools()
+    waiting = Human()
+
+    asking.on(end_turn=waiting, tool_use=calling, refusal=helping)
+    calling.on(tool_results=asking)
+    helping.on(tool_use=looking, end_turn=waiting)
+    looking.on(tool_results=helping)
+    waiting.on(said=asking)
+
+
+def said(body: bytes) -> list[str]:
+    """The texts of a request, and the types of what is none."""
+    messages = json.loads(body)["messages"]
+    return [block.get("text", block["type"]) for message in messages for block in message["content"]]
+
+
+def test_s8_3_new_words_take_the_place_of_the_question_that_was_refused() -> None:
+    driven = Driven(Chatting, given="First?")
+    driven.reply(text("One."), stop="end_turn")
+    driven.feed(Answered(driven.now(), said="Second?"))
+    driven.reply(stop="refusal")
+    assert said(driven.bodies[-1]) == ["First?", "One.", "Second?"]  # the other model is asked it
+    driven.reply(text("Two."), stop="end_turn")
+    driven.feed(Answered(driven.now(), said="Third?"))
+    assert said(driven.bodies[-1]) == ["First?", "One.", "Third?"]
+    lawful(driven)
+
+
+def test_s8_3_results_of_a_refused_turn_stay_since_their_calls_do() -> None:
+    driven = Driven(Chatting, given="First?")
+    driven.reply(use("find", {"number": "7"}), stop="tool_use")
+    driven.end()
+    driven.reply(stop="refusal")
+    driven.reply(text("Two."), stop="end_turn")
+    driven.feed(Answered(driven.now(), said="Third?"))
+    assert said(driven.bodies[-1]) == ["First?", "tool_use", "tool_result", "Third?"]
+    lawful(driven)
+
+
+def test_s8_3_a_run_that_goes_on_from_a_refusal_leaves_the_question_out() -> None:
+    emulator = Emulator([replies.text("One."), replies.refusal(), replies.text("Three.")])
+    result = run(Plain, "First?", client=emulator.client())
+    result = run(Plain, "Second?", client=emulator.client(), after=result)
+    assert result.state == "refused"
+    run(Plain, "Third?", client=emulator.client(), after=result)
+    assert said(emulator.requests[-1].raw) == ["First?", "One.", "Third?"]
+    emulator.done()
+
+
+def test_s8_2_the_partial_text_of_a_refusal_is_no_text_of_the_result() -> None:
+    emulator = Emulator([replies.refusal(partial="Take two")])
+    result = run(Plain, "Make it.", client=emulator.client())
+    assert result.text == ""
+    assert result.reply is not None
+    assert result.reply.text == "Take two"
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------

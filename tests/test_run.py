@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from fsm import (
     Move,
     RunError,
     Tools,
+    UsageError,
     Workflow,
     approve,
     cancel,
@@ -170,7 +171,7 @@ def test_a_move_is_given_once_it_is_recorded() -> None:
     with Emulator(one_call("find", {"number": "7"})).client() as client:
         for item in iterate(Loop, "Hi.", client=client, journal=store, run_id="r"):
             assert isinstance(item, Move)
-            assert events_of(store.read("r"))[item.seq - 1] == item.event
+            assert events_of(tuple(store.read("r")))[item.seq - 1] == item.event
 
 
 def test_on_move_gets_every_move_in_order() -> None:
@@ -202,12 +203,36 @@ def test_leaving_iterate_parks_and_resume_goes_on(after: int) -> None:
         for move in iterate(workflow, "Hi.", client=client, journal=store, run_id="r"):
             if move.seq == after:  # type: ignore[union-attr] # no deltas were asked for
                 break
-        last = store.read("r")[-1]
+        last = tuple(store.read("r"))[-1]
         assert (last.kind, last.data["reason"]) == ("park", "interrupted")
         result = resume(workflow, "r", client=client, journal=store)
     assert result.text == "done"
     assert entered == [1]
     assert result.messages[2]["content"][0]["content"] == "ok"
+
+
+def test_what_iterate_gives_has_a_result_and_can_be_closed() -> None:
+    with (
+        Emulator(one_call("find", {"number": "7"})).client() as client,
+        closing(iterate(Loop, "Hi.", client=client)) as moves,
+    ):
+        with pytest.raises(RunError, match="has not begun"):
+            _ = moves.result
+        for move in moves:
+            assert isinstance(move, Move)
+            assert moves.result.moves[-1] == move
+            if move.event == "tool_results":
+                break
+        moves.close()
+        result = moves.result
+        assert (result.state, result.verdict.reason, result.parked) == ("asking", "interrupted", True)
+        assert resume(Loop, result.run_id, client=client, journal=result.journal).text == "done"
+    assert list(moves) == []
+
+
+def test_options_that_cannot_be_are_refused_before_the_first_move() -> None:
+    with pytest.raises(UsageError, match="unknown option 'zzz'"):
+        iterate(Loop, "Hi.", zzz=1)  # type: ignore[call-arg]
 
 
 def test_leaving_iterate_before_a_function_is_entered_lets_it_begin_anew() -> None:
@@ -305,7 +330,7 @@ def test_calls_that_wait_for_a_free_place_begin_anew_after_ctrl_c() -> None:
     result, _ = both(workflow, "Hi.", script, is_async=False, journal=store, run_id="r")
     assert result.verdict.reason == "interrupted"
     assert sorted(entered) == list(range(8))
-    first = store.read("r")[-1]
+    first = tuple(store.read("r"))[-1]
     assert len(first.data["untouched"]) == 4
 
     resumed = go_on(workflow, "r", [replies.text("done")], journal=store)
@@ -340,7 +365,7 @@ def test_ctrl_c_while_a_reply_comes_parks_and_the_request_is_sent_again() -> Non
     store = MemoryStore()
 
     def reply(body: dict[str, Any]) -> replies.Reply:
-        if not store.runs() or len(store.read("r")) == 3:
+        if not tuple(run.run_id for run in store.runs()) or len(tuple(store.read("r"))) == 3:
             _interrupt()
             time.sleep(0.01)
         return replies.text("Hello.")
@@ -440,7 +465,7 @@ def test_ctrl_c_at_any_line_of_the_drivers_loses_nothing(part: int) -> None:
             with suppress(KeyboardInterrupt), pressed:
                 run(Whole, "Hi.", client=client, run_id="r", **options)
             store._claimed.clear()  # pressed between the claim and the drive: the claim dies with the process
-            if "r" in store.runs():
+            if "r" in tuple(run.run_id for run in store.runs()):
                 result = resume(Whole, "r", client=client, **options)
             else:
                 result = run(Whole, "Hi.", client=client, run_id="r", **options)
@@ -590,10 +615,10 @@ def test_cancel_of_a_run_that_somebody_drives_is_refused() -> None:
 def test_two_runs_under_one_name_are_refused() -> None:
     store = MemoryStore()
     both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
-    before = store.read("r")
+    before = tuple(store.read("r"))
     with pytest.raises(RunError, match="the journal has a run 'r' already: resume"):
         both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
-    assert store.read("r") == before
+    assert tuple(store.read("r")) == before
     assert go_on(Plain, "r", [], journal=store).text == "Hello.", "the claim was given back"
 
 

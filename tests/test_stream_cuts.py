@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 import json
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,25 @@ import httpx2
 import pytest
 from _driving import MODEL, Clock, Loop, Plain, both, events_of
 
-from fsm import Claude, Final, Move, Workflow, _bodies, iterate, run
+from fsm import (
+    Claude,
+    Delta,
+    Final,
+    Human,
+    MemoryStore,
+    Move,
+    Workflow,
+    _bodies,
+    aresume,
+    compact,
+    exits,
+    iterate,
+    resume,
+    rounds_left,
+    run,
+    said_is,
+    say,
+)
 from fsm._encoded import encode
 from fsm._errors import WireError
 from fsm._reading import read
@@ -504,3 +523,139 @@ def test_two_histories_that_read_the_same_are_no_restart() -> None:
         items = list(iterate(Two, "Hi.", client=client, deltas=True))
     assert emulator.requests[0].raw == emulator.requests[1].raw
     assert not [item for item in items if not isinstance(item, Move) and item.kind == "restart"]
+
+
+class Talk(Workflow):
+    """A chat: what is refused is asked otherwise, what does not fit is asked again, what is too long is summarised."""
+
+    asking = Claude(model=MODEL, max_tokens=100)
+    listening = Human()
+    over = Final()
+
+    asking.on(
+        end_turn=listening,
+        refusal=[asking.when(rounds_left(1)).then(say("Say it otherwise.")), exits.refused],
+        model_context_window_exceeded=[asking.when(rounds_left(1)).then(compact), exits.truncated],
+    )
+    listening.on(said=[over.when(said_is("/quit")), asking])
+
+
+class Graded(Workflow):
+    """A grade as JSON, asked again where it does not fit."""
+
+    asking = Claude(model=MODEL, max_tokens=100, output={"type": "integer"})
+    over = Final()
+
+    asking.on(end_turn=over, invalid_output=[asking.when(rounds_left(1)).then(say("A number.")), exits.failed])
+
+
+class Helped(Workflow):
+    """What is refused goes to another model, in a history of its own."""
+
+    asking = Claude(model=MODEL, max_tokens=100)
+    helping = Claude(model="claude-opus-4-8", max_tokens=100, history="other", continues="main")
+    over = Final()
+
+    asking.on(end_turn=over, refusal=helping)
+    helping.on(end_turn=over)
+
+
+FULL = replies.context_window("Half of")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "script", "expected"),
+    [
+        (Talk, [replies.refusal(partial="Take"), DONE], "refusal RESTART end_turn said"),
+        (Talk, [replies.refusal(), DONE], "refusal end_turn said"),  # nothing was shown
+        (Graded, [replies.text("one"), replies.text("1")], "invalid_output RESTART end_turn"),
+        (Helped, [replies.refusal(partial="Take"), DONE], "refusal RESTART end_turn"),
+    ],
+)
+def test_a_restart_is_said_where_what_was_shown_is_in_no_history(
+    workflow: type[Workflow], script: list[Reply], expected: str
+) -> None:
+    """S8.2, S5.2: also where something was said since, or another history answers."""
+    emulator = Emulator(script)
+    with emulator.client() as client:
+        items = list(iterate(workflow, "Hi.", client=client, deltas=True, ask=lambda _: "/quit"))
+    assert events_and_restarts(items) == expected
+    emulator.done()
+
+
+def events_and_restarts(items: Iterable[Any]) -> str:
+    kinds = (item.event if isinstance(item, Move) else item.kind.upper() for item in items)
+    return " ".join(kind for kind in kinds if kind.islower() or kind == "RESTART")
+
+
+def test_s10_2_neither_the_cut_reply_nor_the_summary_is_what_stands() -> None:
+    """The second turn: the history has a finished reply, so it can be summarised."""
+    answers = iter(("Go on.", "/quit"))
+    script = [replies.text("One."), FULL, replies.compaction("A summary."), replies.text("Two.")]
+    emulator = Emulator(script)
+    with emulator.client() as client:
+        items = list(iterate(Talk, "Hi.", client=client, deltas=True, ask=lambda _: next(answers)))
+    expected = "end_turn said model_context_window_exceeded RESTART compaction RESTART end_turn said"
+    assert events_and_restarts(items) == expected
+    emulator.done()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_that_is_taken_up_again_after_a_cut_begins_with_a_restart(*, is_async: bool) -> None:
+    """G20: what was shown before the run was parked is void; after a reply that was kept there is no restart."""
+    clock, journal, seen = Clock(), MemoryStore(), list[str]()
+    options: dict[str, Any] = {"journal": journal, "stream": True, "clock": clock, "on_delta": heard(seen)}
+
+    def away(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    emulator = Emulator([replies.text("One."), replies.cut(DONE, after=4), DONE])
+    with emulator.client() as client:
+        first = run(Talk, "Hi.", client=client, ask=lambda _: None, **options)
+        assert seen.pop() == "text"
+        assert not seen
+        cut = resume(Talk, first.run_id, client=client, sleep=away, answer="Go on.", **options)
+    assert (cut.verdict.reason, seen) == ("interrupted", ["text"])
+    seen.clear()
+    if is_async:
+        asyncio.run(_taken_up(emulator, first.run_id, {**options, "sleep": nothing}))
+    else:
+        with emulator.client() as client:
+            resume(Talk, first.run_id, client=client, sleep=clock.sleep, **options)
+    assert seen == ["restart", "text"]
+    emulator.done()
+
+
+def test_a_run_that_stopped_in_mid_reply_begins_with_a_restart() -> None:
+    """B2: the request is sent again, and what was shown of its first answer is void."""
+    journal, seen = MemoryStore(), list[str]()
+
+    def left(delta: Delta) -> None:
+        if delta.kind == "text":
+            raise KeyboardInterrupt
+
+    emulator = Emulator([DONE, DONE])
+    with emulator.client() as client:
+        cut = run(Plain, "Hi.", client=client, journal=journal, on_delta=left)
+        result = resume(Plain, cut.run_id, client=client, journal=journal, on_delta=heard(seen))
+    assert (cut.verdict.reason, result.text, seen) == ("interrupted", "Done.", ["restart", "text"])
+    emulator.done()
+
+
+async def nothing(_: float) -> None:
+    """Wait no time."""
+
+
+async def _taken_up(emulator: Emulator, run_id: str, options: dict[str, Any]) -> None:
+    async with emulator.async_client() as client:
+        await aresume(Talk, run_id, client=client, **options)
+
+
+def heard(kinds: list[str]) -> Callable[[Delta], None]:
+    """Note each kind once in a row."""
+
+    def note(delta: Delta) -> None:
+        if kinds[-1:] != [delta.kind] and delta.kind != "other":
+            kinds.append(delta.kind)
+
+    return note

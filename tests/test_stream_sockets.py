@@ -353,7 +353,7 @@ def test_leaving_a_stream_gives_the_connection_back_and_parks_the_run() -> None:
             way(client, store)
             halves.seen.set()
             assert halves.gone.wait(15)
-            assert store.read("r")[-1].kind == "park"
+            assert tuple(store.read("r"))[-1].kind == "park"
         assert threading.active_count() == before
 
 
@@ -388,7 +388,7 @@ def test_leaving_an_async_stream_gives_the_connection_back_and_parks_the_run() -
             await way(client, store, halves)
             halves.seen.set()
             assert await asyncio.to_thread(halves.gone.wait, 15)
-            assert store.read("r")[-1].kind == "park"
+            assert tuple(store.read("r"))[-1].kind == "park"
             await settled()
             assert asyncio.all_tasks() == {asyncio.current_task()}
 

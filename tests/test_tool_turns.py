@@ -78,7 +78,7 @@ def last(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def assert_folds_to_what_was_sent(flow: type[Workflow], store: MemoryStore, run_id: str, emulator: Emulator) -> None:
     """B6: at each request, the journal so far asks for the very bytes that left."""
-    records = store.read(run_id)
+    records = tuple(store.read(run_id))
     bodies = [request.raw for request in emulator.requests]
     for record in records:
         if record.kind == "request":
@@ -344,7 +344,7 @@ def test_members_of_a_toolset_run_in_order_until_one_fails(kind: Any, *, is_asyn
     assert "something is in the way" in json.dumps(blocks[2])
     assert all("Not executed" in b["content"] for b in blocks[3:5])
     assert blocks[5]["content"] == "page 4"
-    begun = [len(r.data["ids"]) for r in store.read("r") if r.kind == "tool.begin"]
+    begun = [len(r.data["ids"]) for r in tuple(store.read("r")) if r.kind == "tool.begin"]
     assert begun == [2, 1, 1], "the intent of a member is recorded when its turn comes"
     assert_folds_to_what_was_sent(flow, store, "r", emulator)
 
@@ -355,7 +355,7 @@ def test_a_toolset_goes_on_after_a_crash_as_after_a_failure() -> None:
     flow, store, later = loop_of(screen), MemoryStore(), MemoryStore()
     reply = replies.toolset_use("computer", click(1), click(2), click(3))
     play(flow, [reply, replies.text("done")], journal=store, run_id="r")
-    records = store.read("r")
+    records = tuple(store.read("r"))
     second = [n for n, record in enumerate(records) if record.kind == "tool.begin"][1]
     later.append("r", records[: second + 1])
     screen.done.clear()
@@ -522,7 +522,7 @@ def test_thinking_is_echoed_byte_for_byte(*, stream: bool) -> None:
     if not stream:
         assert_folds_to_what_was_sent(flow, store, "r", emulator)
     fresh = Conversation(flow.plan, Heads(flow.graph, flow.toolbox.definitions))
-    fresh.fold(store.read("r"))
+    fresh.fold(tuple(store.read("r")))
     assert fresh.carry() == result.carried(), "the finished run folds to the same bytes"
 
 

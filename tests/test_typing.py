@@ -12,11 +12,12 @@ import pytest
 GOOD = '''
 from __future__ import annotations
 
+from contextlib import aclosing, closing
 from typing import Literal
 
 from fsm import (
-    Approval, Claude, Code, Context, Facts, Final, Human, Limits, Outcome, Tools, Workflow,
-    attempts_left, calls, effect, exits, guard, output, rounds_left, said_is, say, tool,
+    Approval, Claude, Code, Context, Facts, Final, Human, Limits, Move, Outcome, Tools, Workflow,
+    aiterate, attempts_left, calls, effect, exits, guard, iterate, output, rounds_left, said_is, say, tool,
 )
 
 
@@ -39,6 +40,20 @@ async def refund(number: str, euros: float) -> str:
 def plain(city: str) -> str:
     """A plain function is a tool as well."""
     return city
+
+
+def followed(workflow: type[Workflow]) -> str:
+    with closing(iterate(workflow, "Hi.", deltas=True)) as moves:
+        for item in moves:
+            print(item.event if isinstance(item, Move) else item.text)
+    return moves.result.state
+
+
+async def followed_async(workflow: type[Workflow]) -> str:
+    async with aclosing(aiterate(workflow, "Hi.")) as moves:
+        async for item in moves:
+            print(item)
+    return moves.result.state
 
 
 @guard

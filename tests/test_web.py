@@ -57,8 +57,41 @@ def test_a_chat_over_http() -> None:
             assert (await browser.post(on, json={"text": "Go on."})).json() == {"state": "listening", "text": "More."}
             assert (await browser.post(on, json={"text": "/quit"})).json() == {"state": "over", "text": "More."}
             assert (await browser.post(on, json={"text": "Hello?"})).status_code == 409
-            assert list(journal.runs()) == [run_id]
+            assert [run.run_id for run in journal.runs()] == [run_id]
         emulator.done()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (replies.refusal("cyber", explanation="It could do harm."), ("refused: refusal", "It could do harm.", "cyber")),
+        (replies.error(401, "authentication_error", "invalid x-api-key"), ("failed", "ANTHROPIC_API_KEY")),
+    ],
+)
+def test_a_run_that_did_not_end_well_says_why(reply: replies.Reply, words: tuple[str, ...]) -> None:
+    async def main() -> None:
+        emulator = Emulator([reply, replies.text("Hm."), reply])
+        async with web(emulator.async_client()) as (browser, _):
+            kind = {"content-type": "application/json; charset=utf-8"}
+            first, begun = [await browser.post("/runs", content=b'{"text": "Hi."}', headers=kind) for _ in range(2)]
+            resumed = await browser.post(f"/runs/{begun.headers['x-run-id']}/resume", json={"text": "Go on."})
+        for told in (json.loads(first.text.splitlines()[-1]), resumed.json()):
+            assert all(word in told["verdict"] for word in words)
+        assert "verdict" not in begun.text
+        emulator.done()
+
+    asyncio.run(main())
+
+
+def test_nobody_learns_of_the_runs_of_others() -> None:
+    async def main() -> None:
+        async with web(Emulator([replies.text("Hm.")]).async_client()) as (browser, _):
+            begun = await browser.post("/runs", json={"text": "Hi."})
+            other = await browser.post("/runs/nope/resume", json={"text": "Hi."})
+        assert other.status_code == 409
+        assert begun.headers["x-run-id"] not in other.text
 
     asyncio.run(main())
 
@@ -85,7 +118,7 @@ def test_a_reader_who_goes_away_parks_the_run_and_comes_back_to_it() -> None:
             while (resumed := await browser.post(on, json=said)).status_code == 409:  # noqa: ASYNC110 - over HTTP
                 await asyncio.sleep(0.01)
             assert resumed.json() == {"state": "listening", "text": "done"}
-            kinds = [record.kind for record in journal.read(run_id)]
+            kinds = [record.kind for record in tuple(journal.read(run_id))]
             assert kinds.count("park") == 2  # once left, once waiting for the reader
             assert kinds.index("park") < kinds.index("resume")
         first, second = (json.loads(body) for body in api.bodies)
@@ -109,6 +142,8 @@ def test_a_reader_who_goes_away_parks_the_run_and_comes_back_to_it() -> None:
         ("/runs", {}, b"{}", 400),
         ("/runs", {}, b'{"text": " "}', 400),
         ("/runs", {}, b'{"text": ["Hi."]}', 400),
+        ("/runs", {}, b'{"text": "\\ud800"}', 400),
+        ("/runs/none/resume", {}, b'{"text": "\\ud800"}', 400),
         ("/runs", {}, b'{"text": "' + b"x" * 200_000 + b'"}', 413),
         ("/runs/none/resume", {}, b'{"text": "Hi."}', 409),
         ("/runs/none/resume", {"host": "localhost.evil.example"}, b'{"text": "Hi."}', 400),
@@ -123,7 +158,7 @@ def test_what_the_app_refuses(path: str, headers: dict[str, str], body: bytes, s
         async with web(emulator.async_client()) as (browser, journal):
             answer = await browser.post(path, headers={"content-type": "application/json"} | headers, content=body)
             assert answer.status_code == status
-            assert list(journal.runs()) == []
+            assert [run.run_id for run in journal.runs()] == []
         assert emulator.requests == ()
 
     asyncio.run(main())

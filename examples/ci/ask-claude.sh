@@ -3,7 +3,7 @@
 #
 #   ask-claude.sh PROMPT [more arguments of claude]
 #
-# Prints the answer. Exits with 0 if claude finished, else with the code of `fsm classify` (see its --help).
+# Prints the answer, as JSON where a schema was asked for (--json-schema). Exits with 0 if claude finished, else with the code of `fsm classify` (see its --help).
 # TRIES: how often an error that may pass is tried in all (3). PAUSE: seconds before the second try, doubled after
 # each (30).
 set -u
@@ -22,8 +22,29 @@ trap 'exit 130' INT TERM
 prompt=$1
 shift
 
+# The answer of the last result. Claude writes it alone, in an array of all its lines, or one line after the other.
+answer() {
+    python3 - "$1" <<'PYTHON'
+import json, sys
+
+with open(sys.argv[1], encoding="utf-8") as record:
+    text = record.read()
+try:
+    found = json.loads(text)
+except ValueError:
+    found = [json.loads(line) for line in text.splitlines() if line.strip()]
+lines = found if isinstance(found, list) else [found]
+result = [line for line in lines if isinstance(line, dict) and line.get("type") == "result"][-1]
+answer = result.get("structured_output")
+answer = result.get("result") if answer is None else json.dumps(answer)
+if not isinstance(answer, str) or not answer.strip():
+    sys.exit("claude gave no answer")
+print(answer)
+PYTHON
+}
+
 while :; do
-    claude -p "$prompt" --output-format json "$@" >"$record"
+    claude -p "$prompt" "$@" --output-format json >"$record"  # the last --output-format counts
     claude_exit=$?
     fsm classify "$record" >&2
     why=$?
@@ -35,7 +56,7 @@ while :; do
             echo "claude said that it had finished and exited with $claude_exit" >&2
             exit "$claude_exit"
         fi
-        python3 -c 'import json, sys; print(json.load(open(sys.argv[1], encoding="utf-8")).get("result", ""))' "$record"
+        answer "$record" || exit 16
         exit 0
         ;;
     20)

@@ -50,7 +50,21 @@ _PUBLIC = (
     "plan",
     "move",
 )
-RESERVED = frozenset({*_PUBLIC, "declared", "toolbox", "_name", "_states", "_graph", "_plan", "_toolbox", "_checked"})
+RESERVED = frozenset(
+    {
+        *_PUBLIC,
+        "declared",
+        "toolbox",
+        "renamed",
+        "_name",
+        "_states",
+        "_graph",
+        "_plan",
+        "_toolbox",
+        "_checked",
+        "_renamed",
+    }
+)
 """What a workflow class has already, so that no state can be called so (W10)."""
 
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from attrs import frozen
 
 from fsm._graph import Edge, Graph, Node
-from fsm._ledger import Standing, after_reply, is_kept
+from fsm._ledger import Standing, after_reply, begins_anew, history_of, is_kept
 from fsm._states import Claude
 
 from ._faults import Fault, fault_finding, first_ones
@@ -28,7 +28,6 @@ BUDGET = 20_000
 
 _DEEPEST = 4  # open calls of more histories at once are not followed
 _ELSEWHERE = -1  # calls of a history that this walk does not follow
-_DONE = frozenset({Standing.EMPTY, Standing.SPOKEN, Standing.REFUSED})
 
 # standing, the state whose request was refused, whether the ledger holds calls (R19e)
 _Fact = tuple[Standing, str, bool]
@@ -151,7 +150,7 @@ class _Walk:
         lenient: Collection[str],
     ) -> None:
         self.graph, self.arrows, self.lenient = graph, arrows, lenient
-        self.index = {history: place for place, history in enumerate(histories)}
+        self.histories, self.index = histories, {history: place for place, history in enumerate(histories)}
         self.faults: dict[tuple[str, str, str], Fault] = {}
         self.steps = 0
         self.came: dict[_Situation, tuple[_Situation, Edge] | None] = {}
@@ -159,7 +158,7 @@ class _Walk:
     def run(self, budget: int) -> bool:
         """Breadth first, so that the first path to a fault is a shortest one. False when the budget ended it."""
         start: _Situation = (self.graph.initial, True, (_START,) * len(self.index), ())
-        first = self._enter(start, self.graph.by_name[self.graph.initial], None)
+        first = self._enter(start, self.graph.by_name[self.graph.initial], None, None)
         if not isinstance(first, tuple):
             self._blame(first, start, None)
             return True
@@ -167,17 +166,24 @@ class _Walk:
         todo = deque([first])
         while todo:
             here = todo.popleft()
+            worked_for = self._worked_for(here)
             for arrow in self.arrows[here[0]]:
                 self.steps += 1
                 if self.steps > budget:
                     return False
-                there = self._enter(self._leave(here, arrow), self.graph.by_name[arrow.edge.dest], arrow)
+                left = self._leave(here, arrow)
+                there = self._enter(left, self.graph.by_name[arrow.edge.dest], arrow, worked_for)
                 if not isinstance(there, tuple):
                     self._blame(there, here, arrow.edge)
                 elif there not in self.came and len(there[3]) <= _DEEPEST:
                     self.came[there] = (here, arrow.edge)
                     todo.append(there)
         return True
+
+    def _worked_for(self, here: _Situation) -> str | None:
+        node, calls = self.graph.by_name[here[0]], here[3]
+        home = self.histories[calls[-1]] if calls and calls[-1] != _ELSEWHERE else None
+        return history_of(node.kind, node.history, home)
 
     def _leave(self, here: _Situation, arrow: _Arrow) -> _Situation:
         name, waiting, facts, calls = here
@@ -198,7 +204,7 @@ class _Walk:
                 facts = _with(facts, place, (Standing.OWES, "", facts[place][2]))
         return (name, waiting or arrow.hears, facts, calls)
 
-    def _enter(self, left: _Situation, node: Node, arrow: _Arrow | None) -> _Situation | str:
+    def _enter(self, left: _Situation, node: Node, arrow: _Arrow | None, worked_for: str | None) -> _Situation | str:
         """The situation in the state, or the reason why it may not be entered."""
         _, waiting, facts, calls = left
         state = node.state
@@ -209,18 +215,14 @@ class _Walk:
         hears = waiting and state.prompt is None
         place = self.index.get(state.history or "", _ELSEWHERE)
         if place != _ELSEWHERE:
-            entered = self._asked(state, node.name, facts, arrow, hears=hears)
+            begun = self._begun(state, facts, worked_for)
+            entered = begun if isinstance(begun, str) else self._asked(state, node.name, begun, arrow, hears=hears)
             if isinstance(entered, str):
                 return entered
             facts = _with(facts, place, entered)
         return (node.name, waiting and not hears, facts, calls)
 
-    def _asked(
-        self, state: Claude, name: str, facts: tuple[_Fact, ...], arrow: _Arrow | None, *, hears: bool
-    ) -> _Fact | str:
-        fact = self._begun(state, facts)
-        if isinstance(fact, str):
-            return fact
+    def _asked(self, state: Claude, name: str, fact: _Fact, arrow: _Arrow | None, *, hears: bool) -> _Fact | str:
         standing, refused, called = fact
         if standing is Standing.CALLS:
             return "said" if arrow is not None and arrow.says else "open"
@@ -237,10 +239,11 @@ class _Walk:
             return "empty"
         return (Standing.SPOKEN, "", called) if arrow is not None and arrow.compacts else "spoken"
 
-    def _begun(self, state: Claude, facts: tuple[_Fact, ...]) -> _Fact | str:
+    def _begun(self, state: Claude, facts: tuple[_Fact, ...], worked_for: str | None) -> _Fact | str:
         """The ledger in which the state speaks: its own, or a new one that it begins."""
-        fact = facts[self.index[state.history or ""]]
-        if fact[0] not in _DONE:
+        history = state.history or ""
+        fact = facts[self.index[history]]
+        if not begins_anew(fact[0], history, worked_for):
             return fact
         if state.fresh:
             return _START

@@ -36,6 +36,7 @@ from fsm._events import (
     CodeEnded,
     Event,
     Failed,
+    Migrated,
     Parked,
     Replied,
     Resumed,
@@ -51,7 +52,7 @@ from fsm._reading import Reading, read, unechoable
 from fsm._records import Record, Verdict
 from fsm._states import Claude, Code
 
-from ._evidence import cut_evidence, evidence_of, reply_evidence
+from ._evidence import MAX_RECOVERIES, cut_evidence, evidence_of, recovered_too_often, reply_evidence
 from ._fold import apply, result_block
 from ._heads import Heads
 from ._replies import recorded
@@ -101,6 +102,16 @@ class Conversation:
             apply(run, record, self.plan.graph)
         self._run = run
 
+    def as_it_stands(self) -> Conversation:
+        """A conversation that stays as this one is now: what is fed to either is not in the other."""
+        same = Conversation(self.plan, self.heads)
+        same._run = self._run  # a run is replaced, never changed
+        return same
+
+    def adopt(self, other: Conversation) -> None:
+        """Stand where another conversation stands, which is not changed by what happens here."""
+        self._run = other.run
+
     def pending(self) -> tuple[Action, ...]:
         """What the outside world has to do now."""
         return self._view().pending()
@@ -124,9 +135,10 @@ class Conversation:
                 sealed = ledger.seal()
             except IllegalRequest:  # what waited to be said is why the run ended
                 sealed = ledger
+            sealed = sealed.without_refused_turn()
             encoded = [raw.decode() for raw in sealed.encoded()]
             if not sealed.may_speak:  # S7.2, R16: nothing could be said after it
-                _cut_newest_turn(encoded)
+                _cut_open_turns(encoded)
             elif sealed.legality.open_calls:
                 families = {i: c.call.toolset for calls in self._all_open() for i, c in calls.items()}
                 blocks = [
@@ -141,14 +153,23 @@ class Conversation:
         return [self._run.open, *(calls for _, calls in self._run.shelved)]
 
 
-def _cut_newest_turn(encoded: list[str]) -> None:
-    """Drop the newest turn of the model, paused replies before it included, and what follows it."""
-    roles = [json.loads(raw)["role"] for raw in encoded]
-    while roles and roles[-1] != "assistant":
-        roles.pop()
-    while roles and roles[-1] == "assistant":
-        roles.pop()
-    del encoded[len(roles) :]
+def _cut_open_turns(encoded: list[str]) -> None:
+    """Drop the newest turn of the model, paused replies before it included, and what follows it.
+
+    Where code on the server called tools one after another, it runs since an earlier turn: all of them go (R16, R18).
+    """
+    messages = [json.loads(raw) for raw in encoded]
+    states = [Legality.start()]
+    for message in messages:
+        states.append(states[-1].step(message)[0])
+    is_first = True
+    while messages and (is_first or states[len(messages)].open_server_tools):
+        while messages and messages[-1]["role"] != "assistant":
+            messages.pop()
+        while messages and messages[-1]["role"] == "assistant":
+            messages.pop()
+        is_first = False
+    del encoded[len(messages) :]
 
 
 class _Intake(Step):
@@ -164,6 +185,8 @@ class _Intake(Step):
             msg = f"'{self.graph.name}' is parked in '{self.run.state}' and takes no {type(event).__name__}: resume it"
             raise RunError(msg)
         _HANDLERS[type(event)](self, event)
+        if isinstance(event, Migrated):
+            return ()  # what is to be done is as it was, parked or not
         if isinstance(event, ToolsEnded) and self._only_waits():
             return ()  # the others still run; they were asked for already
         return self.pending()
@@ -179,6 +202,7 @@ class _Intake(Step):
             raise RunError(msg)
         given = {
             "workflow": self.graph.name,
+            "state": self.graph.initial,
             "run_id": event.run_id,
             "messages": list(event.messages),
             "tags": dict(event.tags),
@@ -187,6 +211,9 @@ class _Intake(Step):
             "carried": dict(event.carried),
             "limits": dict(event.limits),
         }
+        if event.fingerprint:
+            given["fingerprint"] = event.fingerprint
+        given.update(_traced(event))
         try:
             data = plain(given)
         except (TypeError, ValueError) as error:
@@ -307,7 +334,8 @@ class _Intake(Step):
             except DeclarationError as error:
                 msg = f"a Human state is answered with words: text or content blocks ({error})"
                 raise RunError(msg) from error
-            self.record("answer", {"said": event.said if isinstance(event.said, str) else blocks})
+            said = event.said if isinstance(event.said, str) else blocks
+            self.record("answer", {"said": said, **_traced(event)})
             self.move("said")
         else:
             self._decided(event)
@@ -327,7 +355,7 @@ class _Intake(Step):
         except (TypeError, ValueError) as error:
             msg = f"an edited input and a reason are plain JSON (R26): {error}"
             raise RunError(msg) from error
-        self.record("answer", {"decisions": data})
+        self.record("answer", {"decisions": data, **_traced(event)})
         if self.undecided():
             self.ask(self.graph.by_name[self.run.state].state)  # type: ignore[arg-type] # _decided is for Approval
             return
@@ -364,13 +392,18 @@ class _Intake(Step):
             self.record("resume", {})
 
     def parked(self, event: Parked) -> None:
+        if self.run.parked is not None and self.run.parked["reason"] == event.reason:
+            return  # it stands as it stood
         untouched = {"untouched": list(event.untouched)} if event.untouched else {}
         self.record("park", {"reason": event.reason, **untouched})
 
+    def migrated(self, event: Migrated) -> None:
+        data = {"from": self.run.fingerprint, "to": event.fingerprint, "renamed": dict(event.renamed)}
+        self.record("migrate", {**data, "heads": {name: dict(head) for name, head in event.heads.items()}})
+
     def resumed(self, event: Resumed) -> None:
-        del event
         run = self.run
-        self.record("resume", {})
+        self.record("resume", _traced(event))
         node = self.graph.by_name[run.state]
         if isinstance(node.state, Claude):
             self._resume_claude(node.state)
@@ -378,10 +411,15 @@ class _Intake(Step):
             self._resume_tools()
         elif node.kind == "Code" and run.code is None:
             self.enter()
-        elif run.code is not None:
+        elif isinstance(node.state, Code) and not (node.state.idempotent and run.recoveries < MAX_RECOVERIES):
+            # B3, as for tools: it may or may not have taken effect, so it is not entered again.
             self.move("raised", {"message": "the process stopped while the function ran; its outcome is unknown"})
 
     def _resume_claude(self, state: Claude) -> None:
+        stuck = recovered_too_often(self.run)
+        if stuck is not None:
+            self.move("stuck", stuck)
+            return
         request = self.run.request
         if request is None:
             if self.run.wait_until is None:
@@ -406,12 +444,16 @@ class _Intake(Step):
 
     def _may_repeat(self, call: OpenCallState) -> bool:
         spec = self.spec(call.call)
-        return spec is None or spec.idempotent
+        return spec is None or (spec.idempotent and self.run.recoveries < MAX_RECOVERIES)
+
+
+def _traced(event: Started | Resumed | Answered) -> dict[str, str]:
+    return {"trace": event.trace} if event.trace else {}
 
 
 _NO_ERROR = dict.fromkeys(("status", "type", "code", "retry_after", "request_id")) | {"draw": 0.5, "seconds": 0.0}
 
-_WHILE_PARKED = (Resumed, Answered, Cancelled, Parked)
+_WHILE_PARKED = (Resumed, Answered, Cancelled, Parked, Migrated)
 _HANDLERS: Mapping[type, Any] = {
     Started: _Intake.started,
     Replied: _Intake.replied,
@@ -423,6 +465,7 @@ _HANDLERS: Mapping[type, Any] = {
     Cancelled: _Intake.cancelled,
     Parked: _Intake.parked,
     Resumed: _Intake.resumed,
+    Migrated: _Intake.migrated,
 }
 
 
@@ -451,4 +494,5 @@ def _parse_output(state: Claude, text: str) -> tuple[Any, str | None]:
     why = unsendable(value)
     if why is not None:  # it could not be recorded
         return None, f"the text is not JSON: {why}"
-    return value, state.output.problem(value) if state.output is not None else None
+    problem = state.output.problem(value) if state.output is not None else None
+    return (None, problem) if problem else (value, None)

@@ -17,11 +17,12 @@ from fsm._alphabet import ALPHABET, Group
 from fsm._events import Decision, ToolEnd
 from fsm._facts import SUCCESS, Failure, Result
 from fsm._graph import Graph
-from fsm._ledger import Ledger, Standing
+from fsm._ledger import Ledger, begins_anew, history_of
 from fsm._models import model_facts
 from fsm._records import Record
 from fsm._states import Claude
 
+from ._evidence import unsent_for
 from ._replies import keep, take
 from ._run_state import OpenCallState, RunState, without
 
@@ -45,6 +46,8 @@ def apply(run: RunState, record: Record, graph: Graph) -> None:
 def _open(run: RunState, record: Record, graph: Graph) -> None:
     data = record.data
     run.run_id, run.tags, run.systems, run.limits = data["run_id"], data["tags"], data["systems"], data["limits"]
+    run.state = data.get("state", run.state)  # where this version of the workflow begins is another question
+    run.fingerprint, run.begun, run.trace = data.get("fingerprint", ""), data["heads"], data.get("trace", "")
     run.waiting = tuple(data["messages"])
     run.given = _words(run.waiting)
     for history, encoded in data["carried"].items():
@@ -54,7 +57,7 @@ def _open(run: RunState, record: Record, graph: Graph) -> None:
         run.with_ledger(history, ledger)
     first = graph.by_name[run.state].state
     if isinstance(first, Claude):
-        _enter_ledger(run, first)
+        _enter_ledger(run, first, None)
 
 
 def _words(messages: tuple[Mapping[str, Any], ...]) -> Any:
@@ -72,8 +75,8 @@ def _request(run: RunState, record: Record, graph: Graph) -> None:
     history = data["history"]
     if not data.get("compact"):
         run.with_ledger(history, run.ledger(history).seal())
-    run.requests = data["n"]
-    run.request = data
+    run.requests, run.last_history, run.unsent = data["n"], history, ()
+    run.request, run.void = data, run.void or bool(data.get("resent"))
     run.detector, _ = run.detector.requested(bytes.fromhex(data["hash"]))
     run.wait_until = None
 
@@ -84,6 +87,8 @@ def _error(run: RunState, record: Record, graph: Graph) -> None:
         _without_summary(run, run.request["history"])
     if data.get("cap") is not None:
         _shrunk_to(run, data["cap"], graph)
+    # G20, E23: it broke off in mid-stream, so a part of it may have been shown.
+    run.void = run.void or data["event"] == "cut_stream" or data["status"] == 200  # noqa: PLR2004
     run.request, run.answered = None, ""
     run.elapsed += data["seconds"]
     if data.get("request_id"):
@@ -134,19 +139,22 @@ def _move(run: RunState, record: Record, graph: Graph) -> None:
     changes = [change for _, change in data["effects"]]
     run.evidence = data.get("evidence") or {}
     run.last_event, run.is_unsaid = event, False
-    said = any("say" in change for change in changes)
-    is_claude = graph.by_name[source].kind == "Claude"
+    if run.evidence.get("not_sent"):
+        run.unsent = unsent_for(source, run.evidence)
+    said = bool(changes) and any("say" in change for change in changes)
+    before = graph.by_name[source]
+    is_claude, worked_for = before.kind == "Claude", history_of(before.kind, before.history, run.home)
     _count(run, source, event, is_claude=is_claude)
     if is_claude:
-        keep(run, event, node, said=said, discarded=any("discard" in c for c in changes))
-    elif closes(event, graph.by_name[source].kind) and run.open:
+        keep(run, event, node, said=said, discarded=bool(changes) and any("discard" in c for c in changes))
+    elif closes(event, before.kind) and run.open:
         _close_calls(run, event)
     elif event == "outcome_unknown":
         _unknown(run, node.kind, frozenset(data["evidence"]["ids"]))
     run.asked = run.code = run.request = run.wait_until = None  # a `cancel` can come while one of them is on
     run.state = dest
     if isinstance(node.state, Claude):
-        _enter_ledger(run, node.state)
+        _enter_ledger(run, node.state, worked_for)
     for change in changes:
         for name, value in change.items():
             _CHANGES[name](run, record.at, dest, node.history, value)
@@ -172,6 +180,7 @@ def _count(run: RunState, source: str, event: str, *, is_claude: bool) -> None:
         run.free = run.free | {event}
         run.detector, run.finding = run.detector.window_reset(), None
         run.compactions = evolve(run.compactions, useless={})
+        run.recoveries = 0 if event == "stuck" else run.recoveries
 
 
 def _close_calls(run: RunState, event: str) -> None:
@@ -216,10 +225,15 @@ def closes(event: str, kind: str) -> bool:
 
 
 def reason_of(event: str, open_call: OpenCallState) -> str:
-    """What the model reads about a call that was not run."""
+    """What the model reads about a call that was not run, or of which nobody knows (B3)."""
+    decision = open_call.decision
+    if open_call.unknown and decision is not None and decision.verb == "deny":
+        said = f" A person looked into it: {decision.reason}" if decision.reason else ""
+        return f"Not run again: the process stopped while this call ran, so its outcome is unknown.{said}"
+    if open_call.begun or open_call.unknown:
+        return UNKNOWN_OUTCOME
     if event == "expired":
         return "Not run: nobody decided on this call in time."
-    decision = open_call.decision
     if decision is not None and decision.verb == "deny":
         return f"Denied by a person: {decision.reason}" if decision.reason else "Denied by a person."
     return "Not run: the person denied the calls of this turn."
@@ -262,18 +276,18 @@ def _unknown(run: RunState, kind: str, lost: frozenset[str]) -> None:
     run.open = made
 
 
-_STARTS_ANEW = frozenset({Standing.EMPTY, Standing.SPOKEN, Standing.REFUSED})
-
-
-def _enter_ledger(run: RunState, state: Claude) -> None:
+def _enter_ledger(run: RunState, state: Claude, worked_for: str | None) -> None:
     """`fresh` and `continues` begin a new ledger, except after a retry, a continuation or tool results."""
     history = state.history or "main"
     ledger = run.ledger(history)
-    if not (state.fresh or state.continues) or ledger.standing not in _STARTS_ANEW:
+    if not (state.fresh or state.continues) or not begins_anew(ledger.standing, history, worked_for):
         return
     run.containers = without(run.containers, history)
     if state.continues is not None:
         copied = run.ledger(state.continues).for_another()
+        container = run.containers.get(state.continues)
+        if container is not None and copied.legality.is_coded:  # R18: it waits for the results that were copied
+            run.containers = {**run.containers, history: container}
         run.with_ledger(history, evolve(copied, generation=ledger.generation + 1))
     else:
         run.with_ledger(history, Ledger(generation=ledger.generation + 1))
@@ -351,6 +365,8 @@ _CHANGES: Mapping[str, Callable[[RunState, float, str, str | None, Any], None]] 
 def _say(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     ledger = run.ledger(record.data["history"])
+    if record.data["words"]:  # something new is asked: the question that was refused goes with its answer
+        ledger = ledger.without_refused_turn()
     for message in record.data["messages"]:
         ledger = ledger.append_message(message)
     run.with_ledger(record.data["history"], ledger)
@@ -389,7 +405,7 @@ def _asked(run: RunState, record: Record, graph: Graph) -> None:
 def _answer(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     data = record.data
-    run.parked = None
+    run.parked, run.trace = None, data.get("trace", run.trace)
     if "said" in data:
         run.said = data["said"]
         content = [{"type": "text", "text": run.said}] if isinstance(run.said, str) else run.said
@@ -433,8 +449,14 @@ def _park(run: RunState, record: Record, graph: Graph) -> None:
 
 
 def _resume(run: RunState, record: Record, graph: Graph) -> None:
-    del record, graph
-    run.parked = None
+    del graph
+    run.recoveries += run.parked is None
+    run.parked, run.trace = None, record.data.get("trace", run.trace)
+
+
+def _migrate(run: RunState, record: Record, graph: Graph) -> None:
+    del graph  # names of states are translated before they are folded
+    run.fingerprint, run.begun = record.data["to"], {**run.begun, **record.data["heads"]}
 
 
 def _close(run: RunState, record: Record, graph: Graph) -> None:
@@ -445,7 +467,7 @@ def _close(run: RunState, record: Record, graph: Graph) -> None:
 _APPLY: Mapping[str, Callable[[RunState, Record, Graph], None]] = {
     "open": _open, "request": _request, "reply": take, "error": _error, "move": _move, "say": _say,
     "tool.begin": _tool_begin, "tool.end": _tool_end, "asked": _asked, "answer": _answer, "code.begin": _code_begin,
-    "code.end": _code_end, "wake": _wake, "park": _park, "resume": _resume, "close": _close,
+    "code.end": _code_end, "wake": _wake, "park": _park, "resume": _resume, "migrate": _migrate, "close": _close,
 }  # fmt: skip
 
 

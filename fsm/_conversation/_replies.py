@@ -47,7 +47,7 @@ def take(run: RunState, record: Record, graph: Graph) -> None:
         summary=run.ledger(history).count if covers is True else covers,
         container=Container.of(message.get("container")),
     )
-    run.dropped = None
+    run.dropped, run.void = None, True  # until it is kept
     if run.pending.summary:  # a failed attempt is sent again as a summary
         run.compacting = without(run.compacting, history)
     measure(run, history, reading, is_summary=bool(run.pending.summary))
@@ -55,6 +55,7 @@ def take(run: RunState, record: Record, graph: Graph) -> None:
         model = run.models.get(run.state, state.model)
         run.refusals = {**run.refusals, model: (*run.refusals.get(model, ()), run.answered)}
     run.request = None
+    run.recoveries = 0
     run.free = frozenset()  # not with the request: a retry of it is the same request
     run.turns += 1
     run.elapsed += data["seconds"]
@@ -115,6 +116,7 @@ def keep(run: RunState, event: str, node: Any, *, said: bool, discarded: bool) -
     standing = after_reply(event, ledger.standing, said=here, discarded=discarded)
     kept = is_kept(event, said=here, discarded=discarded) and not broken
     if kept:
+        run.void = False
         content, raw = echoed(pending.content, pending.content_json)
         is_paused = group is Group.PAUSE and not here
         run.with_ledger(pending.history, ledger.append_reply(content, raw, standing, paused=is_paused))
@@ -172,16 +174,16 @@ def echoed(content: list[Any], raw: str) -> tuple[list[Any], str]:
     last = max((i for i, block in enumerate(content) if block.get("type") == "fallback"), default=-1)
     if last < 0:
         return content, raw
-    uses = {block.get("id") for block in content if str(block.get("type")).endswith("_tool_use")}
-    results = {block.get("tool_use_id") for block in content if str(block.get("type")).endswith("_tool_result")}
+    uses = {str(block.get("id")) for block in content if str(block.get("type")).endswith("_tool_use")}
+    results = {str(block.get("tool_use_id")) for block in content if str(block.get("type")).endswith("_tool_result")}
 
     def stays(block: Mapping[str, Any]) -> bool:
         kind = str(block.get("type"))
         if kind in _DECLINED:
             return False
         if kind.endswith("_tool_use"):
-            return block.get("id") in results
-        return block.get("tool_use_id") in uses if kind.endswith("_tool_result") else True
+            return str(block.get("id")) in results
+        return str(block.get("tool_use_id")) in uses if kind.endswith("_tool_result") else True
 
     kept = [*(block for block in content[:last] if stays(block)), *content[last:]]
     return (content, raw) if len(kept) == len(content) else (kept, encode(kept).decode())

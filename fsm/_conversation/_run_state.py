@@ -81,7 +81,7 @@ class Compactions:
 class RunState:
     """What is known of a run. `copy` is shallow, because values are replaced and never changed in place."""
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str) -> None:  # noqa: PLR0915 - one line a fact
         self.state = state
         self.seq = self.moves = self.turns = self.tool_calls = self.requests = 0
         self.at = self.elapsed = 0.0
@@ -89,6 +89,9 @@ class RunState:
         self.tags: Mapping[str, str] = {}
         self.systems: Mapping[str, Any] = {}
         self.limits: Mapping[str, float] = {}
+        self.fingerprint = ""  # of the version of the workflow that it goes on under
+        self.trace = ""  # the span of the newest drive that had one, as a `traceparent`
+        self.begun: Mapping[str, Mapping[str, str]] = {}  # by state: the digests of its head, as it began (R35)
         self.ledgers: Mapping[str, Ledger] = {}
         self.waiting: tuple[Mapping[str, Any], ...] = ()  # messages for the next Claude state without a prompt
         self.given: Any = None  # the run's input, as guards see it
@@ -116,7 +119,10 @@ class RunState:
         self.compacting: Mapping[str, bool] = {}  # histories to be summarised; whether at once (S9.2)
         self.compactions = Compactions()
         self.containers: Mapping[str, Container] = {}  # by history (S6.8)
+        self.void = False  # what may have been shown of the newest answer is in no history (G10, S5.2, S8.2)
+        self.last_history = "main"  # that of the newest request
         self.request: Mapping[str, Any] | None = None  # sent, not answered
+        self.unsent: tuple[str, ...] = ()  # where the newest request was not sent, and why (D16); none was sent since
         self.answered = ""  # the hash of the newest request, once a reply came
         self.unsaid: Mapping[
             str, tuple[Mapping[str, Any], ...]
@@ -133,6 +139,7 @@ class RunState:
         self.evidence: Mapping[str, Any] = {}
         self.detector = Detector.start()
         self.finding: Any = None
+        self.recoveries = 0  # crashes that it was taken up after, since the newest reply (D12)
         self.free: frozenset[str] = frozenset()  # what the next request is exempt from: stuck, over_limit
 
     def copy(self) -> Self:

@@ -16,7 +16,15 @@ from fsm._ledger import Standing
 from fsm._records import Record
 from fsm._states import Approval, Claude, Code, Human
 
-from ._evidence import evidence_of, limit_reached, repeats_refused, told, unlawful
+from ._evidence import (
+    evidence_of,
+    limit_reached,
+    recovered_too_often,
+    repeats_refused,
+    told,
+    unlawful,
+    unsent_again,
+)
 from ._fold import NOT_EXECUTED, apply, next_calls, reason_of
 from ._heads import Heads
 from ._run_state import RunState
@@ -126,8 +134,9 @@ class Step(View):
     def send(self, state: Claude) -> None:
         """About to send: what is stuck or over a limit moves on instead; else the request is recorded."""
         run = self.run
-        if run.finding is not None and "stuck" not in run.free:
-            self.move("stuck", run.finding.evidence())
+        found = run.finding.evidence() if run.finding is not None else recovered_too_often(run)
+        if found is not None and "stuck" not in run.free:
+            self.move("stuck", found)
             return
         over = limit_reached(run)
         if over is not None and "over_limit" not in run.free:
@@ -138,22 +147,21 @@ class Step(View):
         covers = covered(run, history)
         try:
             sealed = ledger.first(covers) if covers else ledger.seal()
+            container = self.needs_container(state, sealed)
+            head = self.head(state, sealed, compact=bool(covers), container=container)
             if not covers:
-                sealed.check()
+                sealed.check(self._model(state), contained=head.params.get("container") is not None)
         except IllegalRequest as error:
-            self.move("invalid_request_error", evidence_of(error))
+            self.unsent(evidence_of(error))
             return
-        container = self.needs_container(state, sealed)
-        head = self.head(state, sealed, compact=bool(covers), container=container)
         digest = hashlib.sha256(head.digest + sealed.digest).digest()
-        unasked = unlawful(run, sealed, digest.hex(), compact=bool(covers))
+        name = digest.hex()
+        unasked = unlawful(run, sealed, name, compact=bool(covers))
         if unasked is not None:
-            self.move("invalid_request_error", unasked)
+            self.unsent(unasked)
             return
         _, finding = run.detector.requested(digest)
-        stuck = (
-            finding.evidence() if finding is not None else repeats_refused(run, digest.hex()) or useless(run, history)
-        )
+        stuck = finding.evidence() if finding is not None else repeats_refused(run, name) or useless(run, history)
         if stuck is not None and "stuck" not in run.free:
             self.move("stuck", stuck)
             return
@@ -161,7 +169,7 @@ class Step(View):
             "n": run.requests + 1,
             "state": run.state,
             "history": history,
-            "hash": digest.hex(),
+            "hash": name,
             "attempt": run.attempts.get((run.state, "retry"), 0) + 1,
         }
         if covers:
@@ -171,6 +179,14 @@ class Step(View):
         if not covers:  # as folding does: a sealed ledger stays as it is, so nothing is encoded twice
             run.with_ledger(history, sealed)
         self.record("request", data)
+
+    def unsent(self, found: Mapping[str, Any]) -> None:
+        """The API would refuse the request, so it does not leave; one that never can is stuck (D16)."""
+        stuck = unsent_again(self.run, found)
+        if stuck is not None and "stuck" not in self.run.free:
+            self.move("stuck", stuck)
+        else:
+            self.move("invalid_request_error", found)
 
     def enter_tools(self) -> None:
         run = self.run
@@ -200,10 +216,12 @@ class Step(View):
 
     def ask(self, state: Approval | Human) -> None:
         expires = {} if state.within is None else {"expires_at": self.at + state.within}
-        self.record("asked", {"state": self.run.state, **expires})
+        # Which calls, so that whoever reads the journal without the workflow shows the person exactly these.
+        calls = {"calls": [c.call.id for c in self.undecided()]} if isinstance(state, Approval) else {}
+        self.record("asked", {"state": self.run.state, **calls, **expires})
 
     def _why(self) -> dict[str, Any]:
-        return told(self.run)
+        return told(self.run, ended_well=self.graph.by_name[self.run.state].ok)
 
 
 def _check_value(change: str, value: Any) -> None:

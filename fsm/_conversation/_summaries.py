@@ -81,7 +81,8 @@ def swapped(ledger: Ledger, pending: PendingReply) -> Ledger:
 def measure(run: RunState, history: str, reading: Reading, *, is_summary: bool) -> None:
     """D10: compare the input before a compaction with that of the first reply after it."""
     usage, known = reading.reply.usage, run.compactions
-    size = sum(count_of(usage, f"{kind}input_tokens") for kind in ("", "cache_read_", "cache_creation_"))
+    size = count_of(usage, "input_tokens") + count_of(usage, "cache_read_input_tokens")
+    size += count_of(usage, "cache_creation_input_tokens")
     if is_summary or reading.event == "compaction":
         if before := known.size.get(history) or size:
             run.compactions = evolve(known, before={**known.before, history: before})

@@ -62,7 +62,11 @@ class View:
         )
 
     def _max_tokens(self, state: Claude) -> int:
-        return self.run.tokens.get(self.run.state, state.max_tokens)
+        asked = self.run.tokens.get(self.run.state, state.max_tokens)
+        if self.run.state not in self.run.models:
+            return asked
+        # R46: it was declared for another model, or grown up to the cap of one; this one may have a lower cap.
+        return min(asked, self._cap(self._model(state)) or asked)
 
     def _model(self, state: Claude) -> str:
         return self.run.models.get(self.run.state, state.model)
@@ -152,8 +156,7 @@ class View:
         covers = run.request.get("compact")
         if covers:
             ledger = ledger.first(ledger.count if covers is True else covers)
-        chosen = {name: bool(run.request.get(name)) for name in ("compact", "container")}
-        head = self.head(state, ledger, **chosen)
+        head = self.head(state, ledger, compact=bool(covers), container=bool(run.request.get("container")))
         history = ledger.sealed
         betas = head.betas or ((COMPACT_BETA,) if ledger.summary else ())  # S10.2: wherever such a block is sent
         return (
@@ -185,9 +188,9 @@ def _with_output(reply: Reply | None, output: Any) -> Reply | None:
     return evolve(reply, output=output)
 
 
-def verdict_of(run: RunState) -> Verdict:
+def verdict_of(run: RunState, *, names_requests: bool = True) -> Verdict:
     end = run.closed or run.parked or {"reason": "running"}
-    ids, node = [], run.request_ids
+    ids, node = [], run.request_ids if names_requests else None
     while node is not None:
         newest, node = node
         ids.append(newest)

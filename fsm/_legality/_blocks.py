@@ -108,6 +108,8 @@ def check_block(block: object, at: str, found: list[Violation]) -> str | None:
     elif kind in _THINKING:
         lacking = (key for key in _THINKING[kind] if not isinstance(block.get(key), str))
         found += [_not_a_string(block, key, f"{at}.{kind}.{key}") for key in lacking]
+    elif is_server_result(kind) and not isinstance(block.get("tool_use_id"), str):
+        found.append(_not_a_string(block, "tool_use_id", f"{at}.{kind}.tool_use_id", "R19d"))
     return kind
 
 

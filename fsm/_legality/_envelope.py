@@ -83,7 +83,7 @@ def max_tokens(request: Mapping[str, Any], asked: Asked) -> Iterator[Violation]:
     if not _is_integer(limit):
         yield findings.wrong_type("max_tokens", "a valid integer")
     elif limit < 0:
-        yield findings.wrong_type("max_tokens", "greater than or equal to 1")
+        yield findings.too_small("max_tokens", 1)
     elif limit == 0:
         config = request.get("output_config")
         reasons = {
@@ -142,7 +142,7 @@ def _sampling(request: Mapping[str, Any], asked: Asked, name: str) -> Iterator[V
     elif not (_is_integer(value) if name == "top_k" else _is_number(value)):
         yield findings.wrong_type(name, "a valid integer" if name == "top_k" else "a valid number")
     elif value < 0:
-        yield findings.wrong_type(name, "greater than or equal to 0")
+        yield findings.too_small(name, 0)
     elif name != "top_k" and value > 1:
         yield findings.wrong_type(name, "less than or equal to 1")
     elif asked.profile.sampling is False and (name == "top_k" or value != 1):

@@ -53,6 +53,10 @@ def wrong_type(at: str, wanted: str, rule: str = "R4") -> Violation:
     return said(rule, at, f"Input should be {wanted}", f"Send {wanted} here.")
 
 
+def too_small(at: str, least: int, rule: str = "R4") -> Violation:
+    return said(rule, at, f"Input should be greater than or equal to {least}", f"Send {least} or more here.")
+
+
 def wrong_shape(at: str) -> Violation:
     return said("R4", at, "Input does not match the expected shape.", "Send an object with `role` and `content` here.")
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
+from ._profile import LENIENT
 from ._request import violations
 
 if TYPE_CHECKING:
@@ -31,7 +34,8 @@ def repaired(
 
     Calls of the last turn without a result are answered with `is_error` results that say so (R10); a request that ends
     with words of the assistant is ended with a user message, where the model takes none (R25, R38, R57). Nothing else
-    is changed, and the request that is given never is: its messages are the first ones of the copy.
+    is changed, and the request that is given never is: its messages are the first ones of the copy. What a strict
+    profile would refuse is no repair: where some calls of a turn are answered, the others cannot be any more (R17).
 
     Params:
         request: the JSON body.
@@ -51,12 +55,25 @@ def repaired(
         if appended is None:
             continue
         tried = {**copy, "messages": [*messages, appended]}
-        after = violations(tried, profile, **more)
-        gone = tuple(each for each in before if each not in after)
-        if gone and not [each for each in after if each not in before]:
+        gone = _gone(copy, tried, profile, more)
+        # R17: what mends it for a lenient reader only, such as results in a second message, mends nothing.
+        surely = {each.rule for each in _gone(copy, tried, _strict(profile), more)}
+        if gone and surely.issuperset(each.rule for each in gone):
             copy, mended = tried, gone
             break
     return copy, mended
+
+
+def _gone(
+    before: Mapping[str, Any], after: Mapping[str, Any], profile: Profile | None, more: Mapping[str, Any]
+) -> tuple[Violation, ...]:
+    """The findings that a change takes away; none where it brings new ones."""
+    old, new = violations(before, profile, **more), violations(after, profile, **more)
+    return () if any(each not in old for each in new) else tuple(each for each in old if each not in new)
+
+
+def _strict(profile: Profile | None) -> Profile:
+    return evolve(profile or LENIENT, strict=True, split_results_merge=False, extra_keys_allowed=False)
 
 
 def _results(found: Sequence[Violation]) -> dict[str, Any] | None:

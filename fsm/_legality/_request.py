@@ -14,7 +14,7 @@ from ._envelope import AFTER_MESSAGES, BEFORE_MESSAGES, max_tokens
 from ._features import check_turns, unknown_keys, without_code
 from ._media import check_media
 from ._profile import LENIENT, Profile
-from ._thinking import check_history
+from ._thinking import check_history, mode
 from ._turns import Legality
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def violations(
     required: Collection[str] = REQUIRED,
     version: str | None = None,
     betas: Collection[str] | None = None,
+    paused: bool = False,
 ) -> tuple[Violation, ...]:
     """Return all that is wrong with a request body, in the order in which the API looks; it would name the first.
 
@@ -51,6 +52,8 @@ def violations(
         version: the `anthropic-version` header, which decides R4a; None takes that of the profile.
         betas: the values of the `anthropic-beta` header, which make fields known (R3); None where it is not known, and
             then no field is refused for the lack of one.
+        paused: whether the last message is a reply that stopped with `pause_turn`. It goes back as it is, whatever it
+            ends with (S7.2), so R24, R25, R38 and R57 do not hold; a body alone does not tell.
 
     Returns:
         The findings, empty for a request that may be sent. Rules that need more than the body are not among them:
@@ -63,17 +66,17 @@ def violations(
         profile = evolve(profile, version=version)
     blocks = tuple(all_blocks(request, plain=False))
     asked = Asked(profile, None if betas is None else frozenset(betas), blocks)
-    return tuple(_all(request, asked, frozenset(required)))
+    return tuple(_all(request, asked, frozenset(required), paused=paused))
 
 
-def _all(request: Mapping[str, Any], asked: Asked, required: frozenset[str]) -> Iterator[Violation]:
+def _all(request: Mapping[str, Any], asked: Asked, required: frozenset[str], *, paused: bool) -> Iterator[Violation]:
     if asked.strict and (unsent := _unsendable(request)):
         yield unsent
     if "model" in required and "model" not in request and "anthropic_version" not in request:
         yield findings.missing("model")
     for check in BEFORE_MESSAGES:
         yield from check(request, asked)
-    turns, end = _messages(request, asked, required)
+    turns, end = _messages(request, asked, required, paused=paused)
     yield from (each for each in turns if each.rule in _SHAPES)
     yield from check_media(asked)
     for check in AFTER_MESSAGES:
@@ -90,7 +93,7 @@ def _all(request: Mapping[str, Any], asked: Asked, required: frozenset[str]) -> 
 
 
 def _messages(
-    request: Mapping[str, Any], asked: Asked, required: frozenset[str]
+    request: Mapping[str, Any], asked: Asked, required: frozenset[str], *, paused: bool
 ) -> tuple[list[Violation], Legality | None]:
     """The findings of the fold over the messages, and the state after the last one."""
     if "messages" not in request:
@@ -103,12 +106,16 @@ def _messages(
     # R25: a fallback credit pays for one more partial reply, and what is compacted may end in a finished reply.
     if request.get("fallback_credit_token") is not None or request.get("compaction") is not None:
         profile = evolve(profile, prefill_allowed=None, final_whitespace_allowed=None)
+    if profile.starts_with_thinking and mode(request) != "enabled":  # R33 is a rule of manual thinking
+        profile = evolve(profile, starts_with_thinking=None)
     thread = request.get("thread")
     state = Legality.start(profile, continued=isinstance(thread, Mapping) and thread.get("type") == "continue")
     found: list[Violation] = []
     for message in messages:
         state, new = state.step(message)
         found += new
+    if paused:
+        state = state.as_paused()
     return [*found, *state.finish()], state
 
 

@@ -76,7 +76,7 @@ def _budget(request: Mapping[str, Any], thinking: Mapping[str, Any], asked: Aske
     elif not isinstance(budget, int) or isinstance(budget, bool):
         yield findings.wrong_type(at, "a valid integer", "R30")
     elif budget < _LEAST:
-        yield findings.wrong_type(at, f"greater than or equal to {_LEAST}", "R30")
+        yield findings.too_small(at, _LEAST, "R30")
     elif isinstance(limit, int) and limit and limit <= budget:  # R47 judges a limit of 0
         # Thinking between tool calls has its budget from the whole turn; without headers that is possible with tools.
         between = asked.has("interleaved-thinking")

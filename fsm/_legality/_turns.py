@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from . import _findings as findings
 from ._blocks import is_server_result
@@ -61,6 +61,7 @@ class Legality:
     _server: tuple[ServerUse, ...] = ()
     # The first block of the first reply since a user spoke: its turn and its type (R33).
     _opening: tuple[int, str] | None = None
+    _paused: bool = False  # the newest reply was paused, which its content does not tell (S7.1)
 
     @classmethod
     def start(cls, profile: Profile | None = None, *, continued: bool = False) -> Legality:
@@ -93,6 +94,11 @@ class Legality:
     def coded_calls(self) -> tuple[str, ...]:
         """The answered calls of code that still runs on the server: the request must name its container (R18)."""
         return tuple(sorted(self._coded & self._answered)) if self._role == "user" else ()
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether code on the server waits for the calls of the last assistant turn, answered or not (R18)."""
+        return bool(self._coded)
 
     @property
     def at(self) -> str:
@@ -143,19 +149,29 @@ class Legality:
             state = self._system(message, blocks, turn, found)
         return state, tuple(found)
 
-    def finish(self) -> tuple[Violation, ...]:
-        """Return the rules that are broken if the request ends here; none if it may be sent."""
+    def as_paused(self) -> Legality:
+        """The same, where the newest reply was paused: its turn may end with anything and goes back as it is (S7)."""
+        return evolve(self, paused=True)
+
+    def finish(self, *, contained: bool = True) -> tuple[Violation, ...]:
+        """Return the rules that are broken if the request ends here; none if it may be sent.
+
+        `contained` is whether the request names a container, which calls of code on the server need (R18).
+        """
         if self._turn < 0:
             return () if self._continued else (findings.no_messages(),)
         at = f"messages.{self._turn}"
         found: list[Violation] = []
         if self._role == "user":
             self._end_user(found)
+        if not contained and self.coded_calls:
+            found.append(findings.no_container(self.coded_calls))
         if self._role != "assistant":
             return tuple(found)
         if self._calls:
             return (findings.unanswered(at, self._calls, late=False),)
-        if self._tail == "text" and self._tail_blank and self._profile.final_whitespace_allowed is False:
+        is_blank = self._tail == "text" and self._tail_blank and not self._paused
+        if is_blank and self._profile.final_whitespace_allowed is False:
             found.append(findings.final_whitespace(at))
         if self._profile.prefill_allowed is False and self.is_prefilled:
             found.append(findings.prefill(at))
@@ -165,9 +181,11 @@ class Legality:
     def is_prefilled(self) -> bool:
         """Whether a request that ends here asks the model to go on with words of its own (R25, R38).
 
-        A paused turn is not that: it ends with a server tool, and is sent back as it is (S7).
+        A paused turn is not that, and is sent back as it is (S7). Whoever does not know whether it was paused takes one
+        for paused that ends with a server tool.
         """
-        is_paused = bool(self._server) or is_server_result(self._tail) or self._tail == "compaction"  # S10.1: so is it
+        is_paused = self._paused or bool(self._server) or is_server_result(self._tail)
+        is_paused = is_paused or self._tail == "compaction"  # S10.1: so is it
         return self._role == "assistant" and not self._calls and not is_paused
 
     # ── turns ───────────────────────────────────────────────────────────────────────────────────────────────────────

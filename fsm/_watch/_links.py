@@ -119,6 +119,13 @@ class Link:
     is_sample: bool = False
     origin: bytes | None = None  # the request that this one shows to be sampled
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the request sends a paused turn back (S7.2)."""
+        reply = self.course.reply if self.course is not None else None
+        is_last = self.echoed and len(self.messages) == 1
+        return is_last and reply is not None and reply.stop_reason == "pause_turn"
+
 
 class Links:
     """The tree of all requests that are remembered."""

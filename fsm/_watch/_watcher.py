@@ -149,6 +149,8 @@ class Watcher:
         with self._lock:
             link = self._links.find(body, sender, named, is_retry=is_retry)
             course, found = (link.course or Course.start(self.plan)).told(link.messages, echoed=link.echoed)
+            if broken and link.is_paused:  # rare enough to be judged twice
+                broken = violations(body, paused=True)
             if broken:
                 found = of_violation(broken[0], course)
             elif found is None and threaded and link.messages:

@@ -33,7 +33,7 @@ class Delta:
     """A piece of a reply that is being written, for display only. `index` is the number of its block.
 
     `restart` comes from the driver, with no text: what was shown since the last move that kept a reply is void (a cut
-    stream, an error in mid-stream, a reply that is asked again), and the reply begins anew.
+    stream, a refusal, a summary, a reply that is asked again), and what comes now stands in its place.
     """
 
     kind: Literal["text", "thinking", "tool_input", "other", "restart"]

@@ -17,6 +17,7 @@ from attrs import evolve
 from fsm._alphabet import ERROR_TYPES, SPEND_CAPS, event_of_status
 from fsm._errors import WireError
 from fsm._events import Failed
+from fsm._redact import HIDDEN, redact_secrets
 
 from ._rawjson import parse
 from ._stream import ErrorBody, StreamError, error_body
@@ -32,14 +33,13 @@ _SHOULD_RETRY = {"true": True, "false": False}
 
 # What a terminal or a log would act upon: control characters, line and direction marks, halves of surrogate pairs.
 _BREAKS = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
-# Keys by their form; `without` takes the client's own out by their value.
-_KEYS = re.compile(r"sk-ant-[\w-]+|\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
-_HIDDEN = "[redacted]"
+# `redact_secrets` knows keys by their form; `without` takes the client's own out by their value.
 _SHORTEST_SECRET = 6  # what is shorter is no key, and stands in ordinary words
 
-# E1a, and a prompt that is too long: a 400 without an error code, known by how its text begins.
+# E1a, and a prompt that is too long: a 400 without an error code, known by how its text begins. Limits come as 429 too.
+_SAID_IN_WORDS = frozenset({"invalid_request_error", "rate_limit_error"})
 _BY_TEXT = (
     ("You have reached your specified API usage limits", "usage_limit"),
     ("Your credit balance is too low to access the Anthropic API", "low_credit"),
@@ -148,7 +148,7 @@ def retry_after(headers: Mapping[str, str], at: float) -> float | None:
 def clean(text: str, limit: int = LONGEST_MESSAGE) -> str:
     """The text on one line, without keys and what a terminal would act upon, shortened to `limit` characters."""
     flat = _CONTROL.sub("", _BREAKS.sub(" ", text[: 2 * limit])).strip()
-    flat = _KEYS.sub(_HIDDEN, flat)
+    flat = redact_secrets(flat)
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
@@ -161,7 +161,7 @@ def without(failed: Failed, secrets: Iterable[str]) -> Failed:
 
     def hidden(text: str | None) -> str | None:
         for secret in known:
-            text = text.replace(secret, _HIDDEN) if text else text
+            text = text.replace(secret, HIDDEN) if text else text
         return text
 
     fields = {"message": failed.message, "type": failed.type, "code": failed.code, "request_id": failed.request_id}
@@ -183,7 +183,7 @@ def _code(event: str, found: ErrorBody) -> str | None:
     """The code of the API, or ours for a text that says the same (E1a)."""
     if found.code:
         return _short(found.code)
-    if event == "invalid_request_error" and found.message:
+    if event in _SAID_IN_WORDS and found.message:
         for begin, code in _BY_TEXT:
             if found.message.startswith(begin):
                 return code

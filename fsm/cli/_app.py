@@ -12,6 +12,7 @@ import typer
 import typer.exceptions
 
 from fsm._errors import FsmError, WorkflowError
+from fsm._redact import redact_secrets
 from fsm._version import __version__
 
 from ._audit import audit
@@ -20,7 +21,10 @@ from ._classify import classify
 from ._demo import demo
 from ._diagram import diagram
 from ._emulator import emulator
+from ._migrate import migrate
 from ._run import run as run_command
+from ._runs import COMMANDS as RUNS
+from ._runs import runs
 
 USAGE, INTERRUPTED = 2, 130
 _BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports of any command whose reader has gone
@@ -62,7 +66,7 @@ class _InterruptedError(Exception):
     """Ctrl-C; typer would make an exit code of it that looks like a command's own."""
 
 
-def _command(words: str, function: Callable[..., int]) -> None:
+def _command(words: str, function: Callable[..., int], *, group: typer.Typer = app) -> None:
     @functools.wraps(function)
     def command(**given: Any) -> int:
         try:
@@ -70,7 +74,7 @@ def _command(words: str, function: Callable[..., int]) -> None:
         except KeyboardInterrupt:
             raise _InterruptedError from None
 
-    app.command(function.__name__, short_help=words)(command)
+    group.command(function.__name__, short_help=words)(command)
 
 
 _command("See it work: no key, no network.", demo)
@@ -80,6 +84,11 @@ _command("Run a workflow, or chat with it.", run_command)
 _command("Audit recorded exchanges.", audit)
 _command("Say why Claude stopped, for scripts.", classify)
 _command("Serve the Messages API, emulated.", emulator)
+_command("Say which runs a new version strands; move the others.", migrate)
+
+app.add_typer(runs, name="runs", short_help="Look at runs in a journal, answer them, go on with them.")
+for _short, _function in RUNS:
+    _command(_short, _function, group=runs)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -131,8 +140,8 @@ def _failed(words: str, *, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
-    print(f"fsm: {clean(words)}", file=sys.stderr)  # noqa: T201 - as above
+        print(clean(redact_secrets(traceback.format_exc())), file=sys.stderr, end="")  # noqa: T201 - as above
+    print(f"fsm: {clean(redact_secrets(words))}", file=sys.stderr)  # noqa: T201 - as above
     return USAGE
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fsm._errors import UsageError
@@ -25,3 +28,12 @@ def live_client(instead: str) -> Any:
         return _sdk.default_client()
     except UsageError as error:
         raise CommandError(f"no API key: {HOW}, or {instead}") from error
+
+
+@contextmanager
+def stops_at_a_step() -> Iterator[None]:
+    """SIGTERM lets the running step end and parks the run; Ctrl-C parks it at once, as ever."""
+    from fsm import draining
+
+    with draining(signals=(signal.SIGTERM,)):
+        yield

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fsm import Question
     from fsm.testing import Reply
 
-    from ._live import Narrator
+    from ._telling import Narrator
 
 QUESTION = "My espresso machine arrived broken. It is order 7 or order 8, please refund it."
 SCRIPTED = ("tool_use", "tool_results", "overloaded_error", "max_tokens", "tool_use", "approval_needed", "approved",
@@ -78,7 +78,8 @@ def _support(screen: Screen, client: Any, to_whom: str, expected: tuple[str, ...
     from fsm import run
     from fsm.diagram import Overlay
 
-    from ._live import LiveJournal, Narrator, show_result
+    from ._live import LiveJournal, show_result
+    from ._telling import Narrator
 
     module: Any = load_module(str(examples_folder() / "support.py"))
     screen.stop()

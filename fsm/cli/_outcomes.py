@@ -84,6 +84,21 @@ _OURS: Mapping[str, tuple[int, str, str]] = {
     "canceled": (18, "The batch was cancelled before this request was sent.", "Send it in a new batch."),
     "expired": (20, "The batch ended before this request was sent (24 h).", "Send it in a new batch."),
     "failed": (21, "claude failed and named no error of the API.", "Read the message."),
+    "no_answer": (16, "claude ended without an answer.", "Run it again, and ask for an answer in words."),
+    "subscription_limit": (
+        22,
+        "The limit of the claude subscription is reached.",
+        "Wait until it resets by itself, as the message says, or use an API key.",
+    ),
+}
+
+# Where the alphabet speaks to whoever declares a workflow, and here somebody writes a script.
+_TODO: Mapping[str, str] = {
+    "stop_sequence": "Use the text before it.",
+    "refusal": "Change the prompt, or ask another model; the same request is refused again.",
+    "unknown_stop": "Upgrade claude-fsm; run nothing of this reply.",
+    "invalid_output": "Ask again, or relax the schema.",
+    "authentication_error": "Set ANTHROPIC_API_KEY to a valid key, or log in where claude is used.",
 }
 
 _TERMINAL: Mapping[str, str] = {  # terminal_reason → outcome; those not here say nothing more than the other fields
@@ -112,11 +127,14 @@ _LINE_ERRORS: Mapping[str, str] = {  # the `error` of an assistant line
 }
 _SAID: tuple[tuple[str, str], ...] = (  # where claude says it in words only
     (r"invalid api key|please run /login|oauth token", "authentication_error"),
-    (r"credit balance is too low|usage limit reached|hit your (usage )?limit", "billing_error"),
+    (r"credit balance is too low", "billing_error"),
+    (r"limit reached|hit your (\w+ )?limit", "subscription_limit"),
+    (r"output token maximum", "max_tokens"),
+    (r"request was aborted", "aborted"),
     (r"prompt is too long", "prompt_too_long"),
     (r"connection error|timed out", "connection_error"),
 )
-_API_ERROR = re.compile(r"API Error:?\s*\(?(\d{3})\b")
+_API_ERROR = re.compile(r"API Error:?\s*(?:Repeated\s+)?\(?(\d{3})\b")
 
 
 @frozen
@@ -155,7 +173,8 @@ def outcome_of(name: str, event: str, code: str | None = None, **details: Any) -
         known["error_code"] = code
     spec = ALPHABET[event]
     number = _BY_ERROR_CODE.get(code or "", _BY_EVENT.get(event, _BY_GROUP.get(spec.group, 16)))
-    return Outcome(name, event, number, spec.why, advice_for(event, code), known)
+    ours = _TODO.get(event) if code is None else None
+    return Outcome(name, event, number, spec.why, ours or advice_for(event, code), known)
 
 
 def _bounded(value: Any) -> Any:
@@ -239,8 +258,6 @@ def of_claude(name: str, result: Mapping[str, Any], seen: Mapping[str, Any] | No
     found = outcome_of(name, event, ended.code, **said)
     if event == "max_tokens":
         found = evolve(found, todo="Raise CLAUDE_CODE_MAX_OUTPUT_TOKENS, or ask for less at once.")
-    elif event == "refusal":
-        found = evolve(found, todo="Change the prompt; the same one is refused again.")
     if denials:
         names = ", ".join(dict.fromkeys(map(str, denials)))
         found = evolve(found, notes=(f"claude was denied the use of: {names} (--allowedTools grants it)",))
@@ -274,10 +291,11 @@ def _ended(result: Mapping[str, Any], seen: Mapping[str, Any]) -> _Ended:
         return _Ended("tool_use")
     if stop == "tool_use" and result.get("structured_output") is not None:
         return _Ended("end_turn")  # the structured answer is itself the input of a tool
-    if stop is None:
-        return _Ended("end_turn")  # older versions say no more
-    is_known = isinstance(stop, str) and stop in STOP_REASONS
-    return _Ended(stop) if is_known else _Ended("unknown_stop", f"stop_reason {stop!r}")
+    event = stop or "end_turn"  # older versions say no more
+    if not (isinstance(event, str) and event in STOP_REASONS):
+        return _Ended("unknown_stop", f"stop_reason {stop!r}")
+    has_answer = bool(str(result.get("result") or "").strip()) or result.get("structured_output") is not None
+    return _Ended(event) if has_answer or _BY_EVENT[event] != FINISHED else _Ended("no_answer")
 
 
 def _of_failed_run(result: Mapping[str, Any], seen: Mapping[str, Any], text: str) -> _Ended:

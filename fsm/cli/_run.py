@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,16 +12,17 @@ import typer
 
 from fsm._terminal import clean, one_line
 
-from ._client import live_client
+from ._client import live_client, stops_at_a_step
 from ._errors import CommandError
 from ._load import load_object, load_workflow
 from ._pictures import format_of, write_text
+from ._runs_open import Opened, at, open_journal, pairs_of
 from ._show import DIM, HEAD, Screen
 
 if TYPE_CHECKING:
-    from fsm import OpenCall, Question, Result, Workflow
+    from fsm import OpenCall, Question, Result, Store, Workflow
 
-    from ._live import Narrator
+    from ._telling import Narrator
 
 OK, ENDED, PARKED, INTERRUPTED = 0, 1, 3, 130
 
@@ -52,12 +54,21 @@ def run(
         list[str] | None,
         typer.Option("--tag", metavar="KEY=VALUE", help="For tools, records and log lines; may be repeated."),
     ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal",
+            "-j",
+            metavar="WHERE",
+            help="Record it there: a file, or postgresql://...; `fsm runs` goes on with it. Default: in memory.",
+        ),
+    ] = None,
     draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE", help="Draw the path that it took.")] = None,
 ) -> int:
     """Run a workflow; every move is printed as it happens, approvals are asked for on the terminal.
 
     Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked: a person or the API did
-    not answer.
+    not answer. With --journal a parked run is gone on with by `fsm runs answer` and `fsm runs resume`.
     """
     workflow = load_workflow(target)
     _refuse_broken(workflow)
@@ -69,15 +80,35 @@ def run(
         raise CommandError(
             f"{workflow.name} has no Human state, so there is nobody to chat with: run it without --chat"
         )
-    pairs = _tags(tags or [])
+    if journal is not None and emulate:
+        raise CommandError("--emulate plays a path, which is no run to keep: leave --journal out")
+    pairs = pairs_of(tags or [])
     screen = Screen()
     if emulate:
         if deps is not None:
             load_object(deps, workflow)  # nothing takes it here; a wrong name is wrong all the same
         result = _emulated(screen, workflow, given)
     else:
-        result = _driven(screen, workflow, given, target=target, chat=chat, deps=deps, tags=pairs)
-    return _end(screen, result, chat=chat, draw=draw)
+        with _kept(journal) as store:
+            result = _driven(screen, workflow, given, target=target, chat=chat, deps=deps, tags=pairs, store=store)
+            place = None if store is None or journal is None else at(store, journal)
+            return _end(screen, result, target=target, place=place, chat=chat, draw=draw)
+    return _end(screen, result, target=target, place=None, chat=chat, draw=draw)
+
+
+@contextmanager
+def _kept(journal: str | None) -> Iterator[Store | None]:
+    """The journal that was named, made where it is missing; None for memory."""
+    if journal is None:
+        yield None
+        return
+    store = open_journal(journal)
+    try:
+        yield store
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
 
 
 def _refuse_broken(workflow: type[Workflow]) -> None:
@@ -88,23 +119,14 @@ def _refuse_broken(workflow: type[Workflow]) -> None:
         raise WorkflowError(workflow.name, errors)
 
 
-def _tags(given: list[str]) -> dict[str, str]:
-    pairs = {}
-    for tag in given:
-        key, equals, value = tag.partition("=")
-        if not (key and equals):
-            raise CommandError(f"--tag takes KEY=VALUE, not {tag!r}")
-        pairs[key] = value
-    return pairs
-
-
 # ── played ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _emulated(screen: Screen, workflow: type[Workflow], given: str | None) -> Result:
     from fsm.testing.paths import INPUT, happy_path
 
-    from ._live import LiveJournal, Narrator
+    from ._live import LiveJournal
+    from ._telling import Narrator
 
     screen.busy("looking for a path …")
     path = happy_path(workflow, input=given or INPUT)
@@ -131,11 +153,13 @@ def _driven(
     chat: bool,
     deps: str | None,
     tags: Mapping[str, str],
+    store: Store | None,
 ) -> Result:
     from fsm import run as run_workflow
 
     from ._deps import deps_of
-    from ._live import LiveJournal, Narrator
+    from ._live import LiveJournal
+    from ._telling import Narrator
 
     value, shown = deps_of(workflow, deps)
     screen.busy("loading the SDK …")
@@ -146,8 +170,8 @@ def _driven(
     narrator = Narrator(screen, workflow.graph)
     typed = sys.stdin.isatty() and screen.is_terminal
     said = given if given is not None else _first_words(narrator, chat=chat)
-    journal = LiveJournal(narrator, quiet_input=typed and given is None)
-    with client:
+    journal = LiveJournal(narrator, store=store, quiet_input=typed and given is None)
+    with client, stops_at_a_step():
         return run_workflow(
             workflow,
             said,
@@ -155,7 +179,7 @@ def _driven(
             client=client,
             tags=tags,
             journal=journal,
-            ask=_asker(narrator, workflow),
+            ask=asker(narrator, workflow),
             stream=chat,
             on_delta=journal.delta if chat else None,
         )
@@ -184,7 +208,7 @@ def _line(narrator: Narrator) -> str | None:
         return None
 
 
-def _asker(narrator: Narrator, workflow: type[Workflow]) -> Callable[[Question], Any]:
+def asker(narrator: Narrator, workflow: type[Workflow]) -> Callable[[Question], Any]:
     from fsm._terminal import ask
 
     def check(call: OpenCall, new_input: Mapping[str, Any]) -> str | None:
@@ -206,14 +230,15 @@ def _asker(narrator: Narrator, workflow: type[Workflow]) -> Callable[[Question],
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _end(screen: Screen, result: Result, *, chat: bool, draw: Path | None) -> int:
+def _end(screen: Screen, result: Result, *, target: str, place: Opened | None, chat: bool, draw: Path | None) -> int:
     from ._live import show_result
 
     show_result(screen, result)
-    if result.parked:
-        screen.line(
-            ("It was kept in memory only. A program that gives run() a journal can resume() it.", DIM), indent=4
-        )
+    if place is not None:
+        _kept_there(screen, result, target, place)
+    elif result.parked:
+        words = "It was kept in memory only. With --journal runs.db it is kept, and `fsm runs resume` goes on with it."
+        screen.line((words, DIM), indent=4)
     if draw is not None:
         text = result.diagram(format_of(draw))
         screen.line(("drawn: ", DIM), one_line(clean(write_text(draw, text))), indent=4)
@@ -225,3 +250,15 @@ def _end(screen: Screen, result: Result, *, chat: bool, draw: Path | None) -> in
         # Leaving a chat by Ctrl-D is how it ends.
         return OK if chat and result.verdict.reason == "waiting_person" else PARKED
     return ENDED
+
+
+def _kept_there(screen: Screen, result: Result, target: str, place: Opened) -> None:
+    """Which run it is, and how to go on with it."""
+    from ._runs_look import command, go_on
+
+    run = place.store.summary(result.run_id)
+    screen.line((f"kept in {one_line(place.name, 300)} as ", DIM), (one_line(result.run_id, 64), HEAD), indent=4)
+    if result.parked:
+        go_on(screen, place, run, "parked", target, indent=4)
+    else:
+        screen.line(("look at it:  ", DIM), command("show", run, place), indent=4)

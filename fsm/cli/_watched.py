@@ -16,10 +16,10 @@ from fsm.diagram import Overlay
 from fsm.testing import Emulator, Reply, replies, serve
 
 from . import _loops
-from ._live import Narrator
 from ._part import FOLDER, Part, dollars, pace, show_code
 from ._pictures import write_picture
 from ._show import BAD, DIM, HEAD, WARN, Screen
+from ._telling import Narrator
 
 if TYPE_CHECKING:
     from fsm._stuck import Finding

@@ -11,8 +11,11 @@ from typing import Any
 from fsm._encoded import plain
 from fsm._events import CodeEnded
 from fsm._facts import Facts
+from fsm._redact import redact_secrets
 from fsm._states import Outcome
 from fsm._toolspec import Context
+
+_LONGEST = 10_000  # characters of an exception that are kept
 
 
 def call_function(fn: Callable[..., Any], facts: Facts, context: Context[Any]) -> Any:
@@ -46,7 +49,7 @@ def _words_of(error: BaseException) -> str:
         said = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an exception's own `__str__` may raise anything
         said = f"{type(error).__name__}: its message cannot be read"
-    return said.encode(errors="replace").decode()
+    return redact_secrets(said[:_LONGEST]).encode(errors="replace").decode()  # X7
 
 
 def _holds_model(value: Any) -> bool:

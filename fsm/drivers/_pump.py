@@ -2,8 +2,9 @@
 
 `pump` owns the write-ahead order (rule 7): what `feed` decided is durable before its action is handed out, so a reply
 is recorded before a tool of it starts, and the intent to run a tool before it is entered. A driver sends in events
-and gets `Turn`s: the moves that were just recorded, and the one action to perform. Sync, async and batch drivers
-differ only in how they perform it, so they cannot drift apart.
+and gets `Turn`s: the moves that were just recorded, and the one action to perform; before each, a `Write` that it
+calls wherever it may wait for a disk. Sync, async and batch drivers differ only in how they perform these, so they
+cannot drift apart.
 """
 
 from __future__ import annotations
@@ -12,26 +13,31 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
 from fsm._actions import Action, AskHuman, Finish, OpenCall, Question, RunCode, RunTools, SendRequest
 from fsm._conversation import Conversation
 from fsm._effects import as_blocks
-from fsm._encoded import Encoded
 from fsm._errors import DecisionError, DeclarationError, RunError
 from fsm._events import Answered, CodeEnded, Decision, Event, Parked, ToolEnd, ToolsEnded
 from fsm._legality import Legality
 from fsm._records import Move, Record
 from fsm._results import warn_if_asked
+from fsm._telemetry import Spans, spans_of
 from fsm._toolspec import Context
 from fsm._wire import Delta
 from fsm.journal import Store
 from fsm.tools import Toolbox
 
+if TYPE_CHECKING:
+    from fsm._sdk import Request
+
 log = logging.getLogger("fsm")
+T = TypeVar("T")
 
 PATIENCE = 0.05
 """Seconds that a finished call waits for its siblings before it is committed alone (rule 7)."""
@@ -48,6 +54,29 @@ class Turn:
     action: Action | None
 
 
+Write = Callable[[], None]
+"""Makes records durable. The driver calls it where it may wait for a disk, and goes on when it has returned."""
+
+
+def written(steps: Generator[Write, None, T]) -> T:
+    """Write in this thread whatever is to be written."""
+    while True:
+        try:
+            write = next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        write()
+
+
+def _unseen(end: ToolEnd) -> ToolEnd:
+    return end
+
+
+_NOWHERE = nullcontext()
+_UNSEEN = nullcontext(_unseen)
+
+
 @define
 class Session:
     """One run being driven: the conversation, its journal, and the outside world it may touch."""
@@ -57,7 +86,7 @@ class Session:
     run_id: str
     toolbox: Toolbox
     make_client: Callable[[], Any]
-    deps: Any
+    deps: Any = field(repr=False)  # X7: often holds clients and keys
     tags: Mapping[str, str]
     clock: Callable[[], float]
     draw: Callable[[], float]
@@ -75,8 +104,12 @@ class Session:
     """Ids of the calls, and the `Code` state, whose function was entered since it began in the records."""
     owed: list[Any] = field(factory=list, init=False)
     """What an async `on_move` still has to be awaited for."""
-    shown: Encoded | None = field(default=None, init=False)
-    """The history that the newest deltas answer, None where none were given since the last restart."""
+    shown: bool = field(default=False, init=False)
+    """Whether deltas were given since the last restart; of a run that is taken up again they may have been."""
+    upgrade: tuple[Event, ...] = field(default=(), init=False)
+    """What is fed before all else where a run goes on under another version of its workflow."""
+    spans: Spans | None = field(default=None, init=False)
+    """What tells OpenTelemetry of this drive; None where nobody listens."""
     _client: Any = field(default=None, init=False)
 
     @property
@@ -93,17 +126,38 @@ class Session:
         made, self._client = (self._client, None) if self.owns_client else (None, self._client)
         return made
 
-    def restart(self, action: SendRequest) -> Delta | None:
-        """What a consumer of deltas is told before a request whose answer it has seen a part of, which is void.
+    def restart(self) -> Delta | None:
+        """What a consumer of deltas is told before a request where what it was shown is void.
 
-        The history says so: nothing was added to it since, so the same reply is asked again (G20, G10, S5.2).
+        The conversation says so: what came was kept in no history (G20, G10, S5.2, S8.2, S10.2).
         """
-        again, self.shown = action.history.is_still(self.shown), None
+        again, self.shown = self.shown and self.conversation.run.void, False
         return Delta("restart", "", 0) if again else None
 
     def context(self, call_id: str | None) -> Context[Any]:
         """What a tool or a function gets besides its input."""
         return Context(self.deps, self.run_id, self.tags, call_id)
+
+    def request(self, action: SendRequest, *, stream: bool) -> Request:
+        """One attempt."""
+        from fsm._sdk import Request  # slow to import, as above
+
+        scope = None if self.spans is None else self.spans.scope
+        return Request(self.client, action, stream=stream, clock=self.clock, draw=self.draw, scope=scope)
+
+    def scope(self) -> AbstractContextManager[None]:
+        """What is traced inside is below the state's span. It stands around what acts, never around a `yield`."""
+        return _NOWHERE if self.spans is None else self.spans.scope()
+
+    def tool_scope(self, call: OpenCall) -> AbstractContextManager[Callable[[ToolEnd], ToolEnd]]:
+        """The span of a call around its tool; gives what looks at how the call ended."""
+        return _UNSEEN if self.spans is None else self.spans.tool(call.name, call.id)
+
+    def stop_spans(self) -> None:
+        """The drive is over."""
+        if self.spans is not None:
+            self.spans.end()
+            self.spans = None
 
     def ended(self, ends: Sequence[ToolEnd]) -> ToolsEnded:
         """Calls that ended, as an event: one at least, or the drive would go round for ever."""
@@ -114,18 +168,27 @@ class Session:
 
     def commit(self, event: Event) -> Turn:
         """Take an event in: decide, record, then say what to do."""
+        return written(self._commit(event))
+
+    def _commit(self, event: Event) -> Generator[Write, None, Turn]:
         records, actions = self.conversation.feed(event)
         if actions and isinstance(actions[0], AskHuman):
             warn_if_asked(actions[0].question.calls)
-        self.store.append(self.run_id, records)
-        self.durable += len(records)
+        yield partial(self._append, event, records)
+        return Turn(tuple(self._observed(records)), actions[0] if actions else None)
+
+    def _append(self, event: Event, records: Sequence[Record]) -> None:
+        if records:
+            self.store.append(self.run_id, records)
+            self.durable += len(records)
         if isinstance(event, ToolsEnded):
             self.entered.difference_update(end.call_id for end in event.ends)
         elif isinstance(event, CodeEnded):
             self.entered.clear()
-        return Turn(tuple(self._observed(records)), actions[0] if actions else None)
 
     def _observed(self, records: Sequence[Record]) -> list[Move]:
+        if self.spans is not None:
+            self.spans.observe(records)
         taken = [record for record in records if record.kind == "move"]
         first, self.moves = self.moves + 1, self.moves + len(taken)
         is_logged = log.isEnabledFor(logging.INFO)
@@ -143,6 +206,10 @@ class Session:
         return moves
 
     def park(self, ends: Sequence[ToolEnd] = ()) -> None:
+        """See `parking`; everything is written at once."""
+        written(self.parking(ends))
+
+    def parking(self, ends: Sequence[ToolEnd] = ()) -> Generator[Write, None, None]:
         """Stand still as `interrupted`, wherever the drive was; `ends` are of calls that had ended by then.
 
         What had begun in the records only is said to be untouched, so that it begins anew; the outcome of the rest is
@@ -159,9 +226,9 @@ class Session:
         kept = tuple(end for end in ends if end.call_id in run.open and run.open[end.call_id].end is None)
         if kept and not self.conversation.finished:
             with suppress(DecisionError):  # a guard that raises: the results are lost, the interruption is not
-                self.commit(ToolsEnded(self.clock(), kept))
+                yield from self._commit(ToolsEnded(self.clock(), kept))
         if not self.conversation.finished and self.conversation.run.parked is None:
-            self.commit(Parked(self.clock(), "interrupted", untouched=self._untouched()))
+            yield from self._commit(Parked(self.clock(), "interrupted", untouched=self._untouched()))
 
     def _untouched(self) -> tuple[str, ...]:
         for action in self.conversation.pending():
@@ -171,18 +238,25 @@ class Session:
                 return (action.state,) if action.state not in self.entered else ()
         return ()
 
-    def pump(self, first: Sequence[Event]) -> Generator[Turn, Event, None]:
-        """Feed the first events, then whatever the driver sends in, until the run ends or is parked."""
+    def pump(self, first: Sequence[Event]) -> Generator[Turn | Write, Any, None]:
+        """Feed the first events, then whatever the driver sends in, until the run ends or is parked.
+
+        Without first events a person is asked what the run asks already.
+        """
+        self.spans = spans_of(self.conversation, None if self.owns_client else self.make_client())
+        if self.spans is not None:
+            first = self.spans.begin(self.run_id, first)
         moves: tuple[Move, ...] = ()
-        action: Action | None = None
+        question = None if first else self.conversation.question()
+        action: Action | None = None if question is None else AskHuman(question)
         for event in first:
-            if self.conversation.finished:
-                break  # the event before this one ended it
-            turn = self.commit(event)
+            if isinstance(action, Finish):
+                break  # the event before this one ended it, or parked it
+            turn = yield from self._commit(event)
             moves, action = moves + turn.moves, turn.action
         turn = Turn(moves, action)
         while not isinstance(turn.action, Finish):
-            turn = self.commit((yield turn))
+            turn = yield from self._commit((yield turn))
         yield turn
 
     def answer(self, action: AskHuman, given: Any) -> Answered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -15,12 +15,14 @@ from fsm._errors import JournalError
 from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
 from fsm._records import Move
 from fsm._results import end_of, failed_end, timeout_end
-from fsm._sdk import Request, send_async
+from fsm._sdk import send_async
 from fsm._wire import Delta
 
+from ._async_steps import AsyncSteps
+from ._draining import Drained
 from ._functions import call_function, code_ended
-from ._pump import PARALLEL, PATIENCE, Session
-from ._threads import THREADS
+from ._pump import PARALLEL, PATIENCE, Session, Turn, Write
+from ._threads import THREADS, WRITERS, Threads
 
 
 async def drive(
@@ -29,19 +31,23 @@ async def drive(
     """Drive a run until it ends or parks, giving each move once it is recorded.
 
     Leaving the loop, cancelling the task and a callback that raises park the run as `interrupted`, and go on to the
-    caller.
+    caller. Where the process drains, the drive ends as if it had been parked.
     """
-    calls = _Calls(session)
+    steps = AsyncSteps()
+    calls = _Calls(session, steps)
     try:
-        async with aclosing(_go_on(session, calls, first, deltas=deltas)) as items:
+        async with aclosing(_go_on(session, calls, steps, first, deltas=deltas)) as items:
             async for item in items:
                 yield item
     except JournalError:
         raise  # after a failure of the storage only reading is allowed
-    except BaseException:
-        session.park(calls.finished())
-        raise
+    except BaseException as stop:
+        await _park(session, calls)
+        if not isinstance(stop, Drained) or not session.durable:
+            raise
     finally:
+        session.stop_spans()
+        steps.close()
         calls.abandon()
         for left in session.owed:
             if inspect.iscoroutine(left):
@@ -51,11 +57,42 @@ async def drive(
             await client.close()
 
 
+async def _park(session: Session, calls: _Calls) -> None:
+    """Park the run; a cancellation that comes meanwhile goes on afterwards."""
+    stop: BaseException | None = None
+    for write in session.parking(calls.finished()):
+        try:
+            await _write(session, write)
+        except asyncio.CancelledError as error:
+            stop = error
+    if stop is not None:
+        raise stop
+
+
+async def _write(session: Session, write: Write) -> None:
+    """Make records durable, in a thread where the store waits for a disk.
+
+    It is settled when this ends, whatever cancels the task: what is half written nobody could park.
+    """
+    if getattr(session.store, "blocks", False):
+        await _in_thread(write, WRITERS, settles=True)
+    else:
+        write()
+
+
+async def _next_turn(session: Session, pump: Generator[Turn | Write, Any, None], event: Event | None) -> Turn:
+    given = pump.send(event)
+    while not isinstance(given, Turn):
+        await _write(session, given)
+        given = next(pump)
+    return given
+
+
 async def _go_on(
-    session: Session, calls: _Calls, first: Sequence[Event], *, deltas: bool
+    session: Session, calls: _Calls, steps: AsyncSteps, first: Sequence[Event], *, deltas: bool
 ) -> AsyncGenerator[Move | Delta, None]:
     pump = session.pump(first)
-    turn = next(pump)
+    turn = await _next_turn(session, pump, None)
     while True:
         while session.owed:
             await session.owed.pop(0)
@@ -63,40 +100,48 @@ async def _go_on(
             yield move
         if isinstance(turn.action, Finish):
             return
+        if not calls.running:
+            steps.check()
         event: Event | None = None
-        async with aclosing(_perform(session, calls, turn.action)) as items:
-            async for item in items:
-                if not isinstance(item, Delta):
-                    event = item
-                    continue
-                if session.on_delta is not None:
-                    await _maybe(session.on_delta(item))
-                if deltas:
-                    yield item
+        with steps:
+            async with aclosing(_perform(session, calls, steps, turn.action)) as items:
+                async for item in items:
+                    if not isinstance(item, Delta):
+                        event = item
+                        continue
+                    if session.on_delta is not None:
+                        await _maybe(session.on_delta(item))
+                    if deltas:
+                        with steps.outside():
+                            yield item
         assert event is not None  # noqa: S101 - every action ends with an event
-        turn = pump.send(event)
+        turn = await _next_turn(session, pump, event)
 
 
-async def _perform(session: Session, calls: _Calls, action: Action | None) -> AsyncGenerator[Delta | Event, None]:
+async def _perform(
+    session: Session, calls: _Calls, steps: AsyncSteps, action: Action | None
+) -> AsyncGenerator[Delta | Event, None]:
     if isinstance(action, SendRequest):
         wants = session.stream or session.on_delta is not None
-        request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
-        if restart := session.restart(action):
+        request = session.request(action, stream=wants)
+        if restart := session.restart():
             yield restart
         async with aclosing(send_async(request)) as items:
             async for item in items:
                 if isinstance(item, Delta):
-                    session.shown = action.history
+                    session.shown = True
                 yield item
     elif action is None or isinstance(action, RunTools):
         if action is not None:
             calls.start(action.calls)
         yield await calls.some_ended()
     elif isinstance(action, AskHuman):
-        given = await _maybe(session.ask(action.question)) if session.ask is not None else None
+        with steps.waiting(), session.scope():
+            given = await _maybe(session.ask(action.question)) if session.ask is not None else None
         yield Parked(session.clock(), "waiting_person") if given is None else session.answer(action, given)
     elif isinstance(action, Wait):
-        await _maybe(session.sleep(action.seconds))
+        with steps.waiting():
+            await _maybe(session.sleep(action.seconds))
         yield TimePassed(max(session.clock(), action.until))
     elif isinstance(action, RunCode):
         yield await _run_code(session, action)
@@ -113,49 +158,67 @@ async def _run_code(session: Session, action: RunCode) -> CodeEnded:
     started = time.monotonic()
     session.entered.add(action.state)
     try:
-        if inspect.iscoroutinefunction(action.fn):
-            value = await call_function(action.fn, action.facts, session.context(None))
-        else:
-            value = await _in_thread(partial(call_function, action.fn, action.facts, session.context(None)))
+        with session.scope():
+            if inspect.iscoroutinefunction(action.fn):
+                value = await call_function(action.fn, action.facts, session.context(None))
+            else:
+                value = await _in_thread(partial(call_function, action.fn, action.facts, session.context(None)))
     except Exception as error:  # noqa: BLE001 - whatever the function raises is the event `raised`
         return code_ended(session.clock(), error, started)
     return code_ended(session.clock(), value, started)
 
 
-async def _in_thread(job: Any) -> Any:
-    """Run a blocking function in a worker thread, so that the event loop goes on."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+async def _in_thread(job: Any, threads: Threads = THREADS, *, settles: bool = False) -> Any:
+    """Run a blocking function in a worker thread, so that the event loop goes on.
 
-    def guarded() -> Any:
-        try:
-            return (True, job())
-        except BaseException as error:  # noqa: BLE001 - it is raised again on the event loop
-            return (False, error)
+    With `settles` a cancellation waits until the function has returned, and is raised then.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    given: list[tuple[bool, Any]] = []
 
     def give(outcome: tuple[bool, Any]) -> None:
+        given.append(outcome)
         if not future.done():
-            future.set_result(outcome)
+            future.set_result(None)
 
     def done(outcome: tuple[bool, Any]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
             loop.call_soon_threadsafe(give, outcome)
 
-    THREADS.run(guarded, done)
-    is_value, value = await future
-    if is_value:
-        return value
-    raise value
+    threads.run(partial(_guarded, job), done)
+    stop: BaseException | None = None
+    while not given:
+        try:
+            await future
+        except asyncio.CancelledError as error:
+            if not settles:
+                raise
+            stop, future = error, loop.create_future()
+    is_value, value = given[0]
+    if not is_value:
+        raise value
+    if stop is not None:
+        raise stop
+    return value
+
+
+def _guarded(job: Any) -> tuple[bool, Any]:
+    try:
+        return (True, job())
+    except BaseException as error:  # noqa: BLE001 - it is raised again on the event loop
+        return (False, error)
 
 
 class _Calls:
     """The running calls of one reply."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.running: dict[asyncio.Task[ToolEnd], OpenCall] = {}
+    def __init__(self, session: Session, steps: AsyncSteps) -> None:
+        self.session, self.steps = session, steps
+        self.running: dict[asyncio.Task[ToolEnd | None], OpenCall] = {}
         self.entered_at: dict[str, float] = {}
-        self.given_up: list[asyncio.Task[ToolEnd]] = []
+        self.given_up: list[asyncio.Task[ToolEnd | None]] = []
         self.ready: list[ToolEnd] = []
         self.given = 0  # how many of `ready` were handed out; they stay until the next are, so that none can be lost
 
@@ -170,8 +233,10 @@ class _Calls:
             else:
                 self.running[asyncio.ensure_future(self._run(call, gate))] = call
 
-    async def _run(self, call: OpenCall, gate: asyncio.Semaphore) -> ToolEnd:
+    async def _run(self, call: OpenCall, gate: asyncio.Semaphore) -> ToolEnd | None:
         async with gate:
+            if self.steps.is_last:
+                return None
             self.session.entered.add(call.id)
             self.entered_at[call.id] = time.monotonic()
             return await _run_call(self.session, call)
@@ -192,6 +257,8 @@ class _Calls:
             self._collect()
             self._give_up_overdue()
         self.given = len(self.ready)
+        if not self.ready:
+            self.steps.check()  # the calls that are left were not begun
         return self.session.ended(self.ready)
 
     def _deadlines(self) -> list[float]:
@@ -212,7 +279,8 @@ class _Calls:
             del self.running[task]
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if error is None:
-                self.ready.append(task.result())
+                end = task.result()
+                self.ready += [] if end is None else [end]  # None: it was not begun, the process drains
             elif not (interrupted and task.cancelled()):
                 self.ready.append(failed_end(call, error, self.entered_at.get(call.id, time.monotonic())))
 
@@ -237,6 +305,11 @@ class _Calls:
 
 
 async def _run_call(session: Session, call: OpenCall) -> ToolEnd:
+    with session.tool_scope(call) as ended:
+        return ended(await _called(session, call))
+
+
+async def _called(session: Session, call: OpenCall) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
     started = time.monotonic()
     runnable = session.toolbox.of(call.spec)

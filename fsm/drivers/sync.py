@@ -17,11 +17,12 @@ from fsm._errors import JournalError
 from fsm._events import CodeEnded, Event, Parked, TimePassed, ToolEnd, ToolsEnded
 from fsm._records import Move
 from fsm._results import end_of, failed_end, timeout_end
-from fsm._sdk import Request, send
+from fsm._sdk import send
 from fsm._wire import Delta
 
+from ._draining import Steps
 from ._functions import call_function, code_ended
-from ._pump import PARALLEL, PATIENCE, Session
+from ._pump import PARALLEL, PATIENCE, Session, Turn, Write
 from ._threads import THREADS
 
 
@@ -29,18 +30,23 @@ def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> 
     """Drive a run until it ends or parks, giving each move once it is recorded.
 
     Leaving the loop, Ctrl-C and a callback that raises park the run as `interrupted`; what had begun is known, and
-    nothing is lost. After Ctrl-C the drive ends as if it had been parked, everything else is raised.
+    nothing is lost. After Ctrl-C, and where the process drains, the drive ends as if it had been parked; everything
+    else is raised.
     """
     pump = session.pump(first)
-    calls = _Calls(session)
+    steps = Steps()
+    calls = _Calls(session, steps)
     try:
-        turn = next(pump)
+        turn = _next_turn(pump, None)
         while True:
             yield from turn.moves
             if isinstance(turn.action, Finish):
                 return
-            event = yield from _perform(session, calls, turn.action, deltas=deltas)
-            turn = pump.send(event)
+            if not calls.running:
+                steps.check()
+            with steps:
+                event = yield from _perform(session, calls, steps, turn.action, deltas=deltas)
+            turn = _next_turn(pump, event)
     except JournalError:
         raise  # after a failure of the storage only reading is allowed
     except BaseException as stop:
@@ -48,23 +54,36 @@ def drive(session: Session, first: Sequence[Event], *, deltas: bool = False) -> 
         if not isinstance(stop, KeyboardInterrupt) or not session.durable:
             raise
     finally:
+        session.stop_spans()
+        steps.close()
         client = session.own_client()
         if client is not None:
             client.close()
 
 
-def _perform(session: Session, calls: _Calls, action: Action | None, *, deltas: bool) -> Generator[Delta, None, Event]:
+def _next_turn(pump: Generator[Turn | Write, Any, None], event: Event | None) -> Turn:
+    given = pump.send(event)
+    while not isinstance(given, Turn):
+        given()
+        given = next(pump)
+    return given
+
+
+def _perform(
+    session: Session, calls: _Calls, steps: Steps, action: Action | None, *, deltas: bool
+) -> Generator[Delta, None, Event]:
     if isinstance(action, SendRequest):
-        return (yield from _send(session, action, deltas=deltas))
+        return (yield from _send(session, steps, action, deltas=deltas))
     if isinstance(action, RunTools):
         calls.start(action.calls)
     if action is None or isinstance(action, RunTools):
         return calls.some_ended()
     if isinstance(action, AskHuman):
-        given = session.ask(action.question) if session.ask is not None else None
+        with steps.waiting(), session.scope():
+            given = session.ask(action.question) if session.ask is not None else None
         return Parked(session.clock(), "waiting_person") if given is None else session.answer(action, given)
     if isinstance(action, Wait):
-        session.sleep(action.seconds)
+        steps.sleep(session.sleep, action.seconds)
         return TimePassed(max(session.clock(), action.until))
     if isinstance(action, RunCode):
         return _run_code(session, action)
@@ -72,22 +91,23 @@ def _perform(session: Session, calls: _Calls, action: Action | None, *, deltas: 
     raise AssertionError(msg)
 
 
-def _send(session: Session, action: SendRequest, *, deltas: bool) -> Generator[Delta, None, Event]:
+def _send(session: Session, steps: Steps, action: SendRequest, *, deltas: bool) -> Generator[Delta, None, Event]:
     wants = session.stream or deltas or session.on_delta is not None
-    request = Request(session.client, action, stream=wants, clock=session.clock, draw=session.draw)
+    request = session.request(action, stream=wants)
     outcome: Event | None = None
-    restart = session.restart(action)
+    restart = session.restart()
     with closing(send(request)) as items:  # a callback that raises gives the connection back at once
         for item in chain([restart] if restart else [], items):
             if not isinstance(item, Delta):
                 outcome = item
                 continue
             if item is not restart:
-                session.shown = action.history
+                session.shown = True
             if session.on_delta is not None:
                 session.on_delta(item)
             if deltas:
-                yield item
+                with steps.outside():
+                    yield item
     assert outcome is not None  # noqa: S101 - send() always ends with an outcome
     return outcome
 
@@ -96,9 +116,10 @@ def _run_code(session: Session, action: RunCode) -> CodeEnded:
     started = time.monotonic()
     session.entered.add(action.state)
     try:
-        value = call_function(action.fn, action.facts, session.context(None))
-        if inspect.isawaitable(value):
-            value = asyncio.run(_awaited(value))
+        with session.scope():
+            value = call_function(action.fn, action.facts, session.context(None))
+            if inspect.isawaitable(value):
+                value = asyncio.run(_awaited(value))
     except Exception as error:  # noqa: BLE001 - whatever the function raises is the event `raised`
         return code_ended(session.clock(), error, started)
     return code_ended(session.clock(), value, started)
@@ -111,8 +132,8 @@ async def _awaited(value: Awaitable[Any], seconds: float | None = None) -> Any:
 class _Calls:
     """The running calls of one reply."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, steps: Steps) -> None:
+        self.session, self.steps = session, steps
         self.waiting: list[OpenCall] = []
         self.mine: list[OpenCall] = []  # without a time limit: run in this thread
         self.running: dict[str, tuple[OpenCall, float]] = {}
@@ -134,7 +155,7 @@ class _Calls:
                 self.waiting.append(call)
 
     def _fill(self) -> None:
-        while self.waiting and len(self.running) < PARALLEL:
+        while self.waiting and len(self.running) < PARALLEL and not self.steps.is_last:
             call = self.waiting.pop(0)
             started = time.monotonic()
             self.running[call.id] = (call, started)
@@ -147,7 +168,7 @@ class _Calls:
         # Started here and not in `start`, so that this thread waits at once: a worker that wakes while it still holds
         # the interpreter goes to sleep again, which costs more than the tool.
         self._fill()
-        while self.mine:
+        while self.mine and not self.steps.is_last:
             self.ready.append(self._run_here(self.mine.pop(0)))
         patient_until: float | None = None
         while self.running:
@@ -163,6 +184,8 @@ class _Calls:
             except Empty:
                 self._give_up_overdue()
         self.given = len(self.ready)
+        if not self.ready:
+            self.steps.check()  # the calls that are left were not begun
         return self.session.ended(self.ready)
 
     def _run_here(self, call: OpenCall) -> ToolEnd:
@@ -203,6 +226,13 @@ def _run_call(
     started: float,
     *,
     passes: tuple[type[BaseException], ...] | type[BaseException] = (),
+) -> ToolEnd:
+    with session.tool_scope(call) as ended:
+        return ended(_called(session, call, started, passes))
+
+
+def _called(
+    session: Session, call: OpenCall, started: float, passes: tuple[type[BaseException], ...] | type[BaseException]
 ) -> ToolEnd:
     assert call.spec is not None  # noqa: S101 - a call without a tool was refused before
     try:

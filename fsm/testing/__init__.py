@@ -12,6 +12,7 @@ from fsm.testing._path import Path, Paths, Uncovered, assert_path
 from fsm.testing._plan import FaultPlan
 from fsm.testing._reply import Reply
 from fsm.testing._requests import RecordedRequest
+from fsm.testing._store import check_store
 from fsm.testing.emulator import Emulator
 from fsm.testing.paths import happy_path, paths
 from fsm.testing.server import Server, serve
@@ -28,6 +29,7 @@ __all__ = [
     "Uncovered",
     "assert_legal",
     "assert_path",
+    "check_store",
     "faults",
     "happy_path",
     "paths",

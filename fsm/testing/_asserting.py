@@ -24,6 +24,7 @@ def assert_legal(
     """
     body: Mapping[str, Any]
     required: tuple[str, ...] = _legality.REQUIRED
+    paused = isinstance(request, RecordedRequest) and request.paused
     if isinstance(request, RecordedRequest):
         given = request.conversation or request.body
         if given is None:
@@ -40,7 +41,7 @@ def assert_legal(
         raise TypeError(f"assert_legal takes a body, a list of messages or a recorded request, not {request!r}")
     named = model or body.get("model")
     profile = _legality.profile_of(named, strict=True) if isinstance(named, str) else _legality.STRICT
-    _raise(_legality.violations(body, profile, required=required))
+    _raise(_legality.violations(body, profile, required=required, paused=paused))
 
 
 def _of_messages(messages: Sequence[Mapping[str, Any]], model: str | None) -> list[_legality.Violation]:

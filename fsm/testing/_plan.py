@@ -24,6 +24,7 @@ class FaultPlan:
         faults: a fault by the number of its request; a plain `Reply` is sent in place of the script's.
 
     Raises:
+        TypeError: not numbers of requests with faults or replies; the message says what to write.
         ValueError: a number is less than 1.
     """
 
@@ -31,7 +32,15 @@ class FaultPlan:
     _draw: Callable[[int], Fault | Reply | None] | None = field(default=None, kw_only=True, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse numbers that no request has."""
+        """Refuse what is no number of a request, and what is no fault."""
+        for number, fault in self.faults.items():
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f"FaultPlan counts requests by whole numbers from 1, not {number!r}")
+            if not isinstance(fault, Fault | Reply):
+                raise TypeError(
+                    f"the fault of request {number} is {fault!r}: build it with fsm.testing.faults, such as "
+                    'faults.row("E16"), or with fsm.testing.replies'
+                )
         wrong = [number for number in self.faults if number < 1]
         if wrong:
             raise ValueError(f"FaultPlan counts requests from 1, not {wrong[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from attrs import define, evolve, field
@@ -18,7 +18,7 @@ from fsm._states import Outcome
 from fsm._toolspec import Context, ToolSpec
 from fsm._workflow import Workflow
 from fsm.drivers import sync
-from fsm.drivers._pump import Session, Turn
+from fsm.drivers._pump import Session, Turn, Write
 from fsm.journal import MemoryStore
 from fsm.testing._steps import Kind, Script, Step
 from fsm.testing._world import DRAW, START, results_of, started
@@ -80,15 +80,15 @@ class Scripted(Session):
     answering: Any = None
     hint: str = ""
 
-    def commit(self, event: Event) -> Turn:
+    def _commit(self, event: Event) -> Generator[Write, None, Turn]:
         """Take an event in, then do what the script does about the next action, or prepare it."""
-        turn = super().commit(event)
+        turn = yield from super()._commit(event)
         action = turn.action
         if action is None or isinstance(action, (Finish, Wait)):
             return turn
         step = self._next(action)
         if step.kind in {"cancel", "crash", "expire"}:
-            more = self.commit(self._happens(step, action))
+            more = yield from self._commit(self._happens(step, action))
             return Turn(turn.moves + more.moves, more.action)
         if isinstance(action, RunTools):
             self.stubs.results.update(results_of(self.conversation.run, action))
@@ -182,4 +182,4 @@ def play(
     if client is None:
         emulator.done()
     conversation = session.conversation
-    return Result(workflow, "path", conversation.verdict(), tuple(store.read("path")), conversation)
+    return Result(workflow, "path", conversation.verdict(), store, conversation)

@@ -50,8 +50,8 @@ class RecordedRequest:
 
     `body` is the JSON object that was sent (`None` where it was none), `conversation` the same with the history that
     the server holds for its thread (`None` where the request was refused), `status` what was answered, `error` its
-    text, `fault` what a fault plan did to the answer. The values of `headers` are replaced by `[redacted]`, except
-    those of the API and of HTTP that hold no secret.
+    text, `fault` what a fault plan did to the answer, `paused` whether it sends a paused turn back. The values of
+    `headers` are replaced by `[redacted]`, except those of the API and of HTTP that hold no secret.
     """
 
     method: str
@@ -64,6 +64,7 @@ class RecordedRequest:
     request_id: str
     error: str | None = None
     fault: str | None = None
+    paused: bool = False
 
     @property
     def refused(self) -> bool:

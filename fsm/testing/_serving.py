@@ -110,7 +110,7 @@ def build_message(
 def _open_server_call(pieces: Sequence[Piece]) -> str | None:
     """The call of a server tool that has no result yet: the reply may open with it (section 9, R16)."""
     calls = [str(piece.block.get("id")) for piece in pieces if piece.kind in {"server_tool_use", "mcp_tool_use"}]
-    done = {piece.block.get("tool_use_id") for piece in pieces if piece.kind.endswith("_tool_result")}
+    done = {str(piece.block.get("tool_use_id")) for piece in pieces if piece.kind.endswith("_tool_result")}
     return next((call for call in reversed(calls) if call not in done), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from fsm._prices import window_of
 from fsm.testing import _requests, _serving
 from fsm.testing import replies as _replies
 from fsm.testing._caching import Account, Cache, least_of
+from fsm.testing._echoes import Echoes
 from fsm.testing._faults import Fault
 from fsm.testing._limits import Limits
 from fsm.testing._plan import FaultPlan
@@ -39,6 +41,7 @@ class _Asked:
     raw: bytes
     pieces: list[Piece]
     judged: Judged
+    is_paused: bool  # it ends in a turn that was paused here (S7.2)
 
     @property
     def facts_name(self) -> str:
@@ -61,7 +64,7 @@ class Emulator:
         seed: chooses the ids and the key that signs thinking.
         strict: false judges requests by the lenient profile of `_legality` (split results merge, R17), whatever the
             model, and accepts thinking blocks that this emulator did not sign.
-        faults: what goes wrong with which request (`fsm.testing.faults`).
+        faults: what goes wrong with which request (`fsm.testing.faults`): a `FaultPlan`, or a dict as it takes one.
         clock: gives seconds; entries of the prompt cache end, and rate limits refill, by it.
         latency: in seconds, or a function that gives it; waited before each answer of a scripted reply.
         chunk: re-cuts streams to pieces of so many bytes (V5).
@@ -79,7 +82,7 @@ class Emulator:
         strict: bool = True,
         latency: float | Callable[[], float] = 0.0,
         chunk: int | None = None,
-        faults: FaultPlan | None = None,
+        faults: FaultPlan | Mapping[int, Fault | Reply] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if isinstance(replies, str):
@@ -97,9 +100,9 @@ class Emulator:
         self._lock = threading.RLock()
         # Requests and answers that do not arrive have ids of their own, so that a fault changes no other id.
         self._ids, self._lost_ids = _serving.Ids(str(seed)), _serving.Ids(f"{seed}/lost")
-        self._signer, self._threads = Signer(seed), Threads()
+        self._signer, self._threads, self._echoes = Signer(seed), Threads(), Echoes()
         self._cache, self._limits = Cache(clock), Limits(clock)
-        self._faults = FaultPlan() if faults is None else faults
+        self._faults = faults if isinstance(faults, FaultPlan) else FaultPlan(faults or {})
         self._served = 0  # requests that were answered, or would have been without a fault
         self._held: dict[bytes, Reply] = {}  # replies of a function that did not arrive, by the request
         self._next = 0
@@ -191,6 +194,7 @@ class Emulator:
                     request_id=request_id,
                     error=problem,
                     fault=None if fault is None else fault.name,
+                    paused=asked is not None and asked.is_paused,
                 )
             )
             return answer
@@ -205,13 +209,18 @@ class Emulator:
         if self._strict:
             profile = _legality.profile_of(model, strict=True) if isinstance(model, str) else _legality.STRICT
         required = [name for name in _legality.REQUIRED if not (counting and name == "max_tokens")]
+        messages = joined.body.get("messages")
+        is_paused = self._echoes.is_paused(messages)
         for violation in _legality.violations(
             joined.body,
             profile,
             required=required,
             version=headers["anthropic-version"],
             betas=betas if self._strict else None,
+            paused=is_paused,
         ):
+            if self._is_served_so(violation, messages):
+                continue
             raise RequestRefusedError(violation.message)
         split, judged = pieces(joined.body), Judged()
         if self._strict:
@@ -221,7 +230,12 @@ class Emulator:
         window = window_of(str(model)) if tokens > _SMALL else None
         if window is not None and tokens > window:
             raise RequestRefusedError(f"prompt is too long: {tokens} tokens > {window} maximum")  # R60
-        return _Asked(joined=joined, raw=raw, pieces=split, judged=judged)
+        return _Asked(joined=joined, raw=raw, pieces=split, judged=judged, is_paused=is_paused)
+
+    def _is_served_so(self, violation: _legality.Violation, messages: object) -> bool:
+        """Whether a turn begins as this emulator served it: what the API sends, it takes back (R33)."""
+        place = re.fullmatch(r"messages\.(\d+)\.content\.0", violation.path) if violation.rule == "R33" else None
+        return place is not None and self._echoes.began_so(messages, int(place[1]))
 
     def _serve(self, asked: _Asked, request_id: str, fault: Fault | None) -> tuple[Answer, str | None]:
         """The answer to a lawful request, with what goes wrong on the way, and what was wrong, if it is an error."""
@@ -307,6 +321,7 @@ class Emulator:
 
     def _remember(self, joined: Joined, message: Mapping[str, Any]) -> None:
         self._threads.store(joined, message)
+        self._echoes.remember(joined.body["messages"], message)
         calls = tuple(block for block in message["content"] if block["type"] == "tool_use")
         if calls:
             self._calls.append((_conversation_key(joined), calls))

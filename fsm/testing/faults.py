@@ -10,12 +10,14 @@ after which trying again helps, `RETRY_AFTER` the values that the header was see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from random import Random
 
 from attrs import evolve
 
 from fsm.testing import replies
 from fsm.testing._faults import Ends, Fault
+from fsm.testing._prefix import THINKING
 from fsm.testing._reply import Reply
 
 __all__ = [
@@ -209,10 +211,16 @@ def unknown_event(*, before: int = 1) -> Fault:
 
 
 def unknown_block(type: str = "hologram") -> Fault:  # noqa: A002  # the API's own word
-    """The reply has one more block, of a type that no version documents: legal, to be kept (G9)."""
+    """The reply has one more block, of a type that no version documents: legal, to be kept (G9).
+
+    It comes behind the thinking that the reply begins with, which would have to stand first (R33).
+    """
 
     def change(reply: Reply) -> Reply:
-        return reply if reply.content is None else evolve(reply, content=({"type": type, "depth": 3}, *reply.content))
+        if reply.content is None:
+            return reply
+        thinking = tuple(takewhile(lambda block: block.get("type") in THINKING, reply.content))
+        return evolve(reply, content=(*thinking, {"type": type, "depth": 3}, *reply.content[len(thinking) :]))
 
     return Fault(name=f"unknown block {type}", change=change, arrives=True)
 
