@@ -48,6 +48,12 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 _MESSAGE: Mapping[str, Any] = {"type": "message", "role": "assistant", "stop_sequence": None, "stop_details": None}
 _PLAIN = frozenset({"id", "type", "role", "model", "stop_reason", "stop_sequence", "usage"})  # says nothing of anybody
 _ABSENT = "-"
+_SHORT: Mapping[str, Mapping[str, str]] = {
+    "move": {"source": "s", "event": "e", "dest": "d", "request_id": "r"},
+    "reply": {"message": "m", "seconds": "t", "request_id": "r"},
+}  # what stands in every turn
+_LONG = {kind: {short: name for name, short in names.items()} for kind, names in _SHORT.items()}
+_AS_IT_IS = "="
 _DIGEST = 64  # characters of a SHA-256 in hex
 
 
@@ -67,8 +73,17 @@ def split(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
         _split_message(rest, body)
     elif kind == "request":
         digest = rest.get("hash")
-        if isinstance(digest, str) and len(digest) == _DIGEST and set(digest) <= _HEX:
-            rest["hash"] = b64encode(bytes.fromhex(digest)).decode().rstrip("=")
+        if "h" in rest:
+            rest[_AS_IT_IS] = 1
+        elif isinstance(digest, str) and len(digest) == _DIGEST and set(digest) <= _HEX:
+            del rest["hash"]
+            rest["h"] = b64encode(bytes.fromhex(digest)).decode().rstrip("=")
+    if kind in _SHORT:
+        if rest.keys().isdisjoint(_LONG[kind]):
+            names = _SHORT[kind]
+            rest = {names.get(name, name): value for name, value in rest.items()}
+        else:
+            rest[_AS_IT_IS] = 1
     return rest, body
 
 
@@ -77,13 +92,16 @@ _HEX = frozenset("0123456789abcdef")
 
 def joined(kind: str, rest: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     """The data of a record, from both parts."""
+    if kind in _SHORT:
+        names: Mapping[str, str] = {} if _AS_IT_IS in rest else _LONG[kind]
+        rest = {names.get(name, name): value for name, value in rest.items() if name != _AS_IT_IS}
     data = {**rest, **body}
     if kind == "reply" and isinstance(rest.get("message"), dict):
         data["message"] = _with(_MESSAGE, {**rest["message"], **body.get("message", {})})
         if "event" not in rest.get(_ABSENT, ()):
             data.setdefault("event", data["message"].get("stop_reason"))
-    elif kind == "request" and isinstance(digest := rest.get("hash"), str) and len(digest) < _DIGEST:
-        data["hash"] = b64decode(digest + "=").hex()
+    elif kind == "request" and data.pop(_AS_IT_IS, None) is None and "h" in data:
+        data["hash"] = b64decode(data.pop("h") + "=").hex()
     return _with(_DEFAULTS[kind], data) if kind in _DEFAULTS else data
 
 

@@ -39,7 +39,9 @@ from fsm import (
     tool,
 )
 from fsm._conversation._fold import UNKNOWN_OUTCOME
+from fsm.stores.sqlite import SqliteStore
 from fsm.testing import Emulator, replies
+from fsm.testing.server import serve
 
 ROUNDS = 15
 
@@ -393,3 +395,50 @@ def test_signals_are_taken_in_the_main_thread_only() -> None:
     thread.start()
     thread.join()
     assert "pass signals=()" in str(failed[0])
+
+
+WORKFLOW = '''
+import time
+from fsm import Claude, Final, Tools, Workflow, tool
+
+@tool
+def slow(number: int) -> str:
+    """Take a moment."""
+    open("begun", "w").close()
+    time.sleep(0.5)
+    return f"did {number}"
+
+class Slow(Workflow):
+    asking = Claude(model="claude-sonnet-5", max_tokens=100, tools=[slow])
+    calling = Tools()
+    answered = Final()
+    asking.on(tool_use=calling, end_turn=answered)
+    calling.on(tool_results=asking)
+'''
+
+
+def test_the_command_line_stops_at_a_step_boundary(tmp_path: Path, root: Path) -> None:
+    """`fsm run` under SIGTERM: the call ends and is recorded, the run is parked, `fsm runs resume` ends it."""
+    (tmp_path / "slow.py").write_text(WORKFLOW)
+    script = [replies.tool_use("slow", {"number": 1}), replies.text("done")]
+    emulator = Emulator(script)
+    with serve(emulator) as server:
+        more = {"PYTHONPATH": str(root), "ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": server.url}
+        options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, **more}, "stdout": subprocess.PIPE}
+        command = [sys.executable, "-m", "fsm.cli"]
+        started = subprocess.Popen([*command, "run", "slow.py:Slow", "Hi.", "-j", "runs.db"], **options)
+        while not (tmp_path / "begun").exists():
+            assert started.poll() is None
+            time.sleep(0.01)
+        started.send_signal(signal.SIGTERM)
+        told = started.communicate(timeout=30)[0].decode()
+        assert started.returncode == 130, told
+        assert len(emulator.requests) == 1
+        with SqliteStore(tmp_path / "runs.db") as store:
+            run_id = next(store.runs()).run_id
+            kinds = [record.kind for record in store.read(run_id)]
+        assert ("tool.end" in kinds, kinds[-1]) == (True, "park")
+        done = subprocess.run(
+            [*command, "runs", "resume", run_id, "-j", "runs.db", "--workflow", "slow.py:Slow"], check=False, **options
+        )
+        assert done.returncode == 0, done.stdout.decode()

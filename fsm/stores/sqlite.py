@@ -1,7 +1,7 @@
 """The embedded journal: one SQLite file, write-ahead log, every commit synced to the disk (architecture §8).
 
     runs     one line a run, kept up to date in the commit that changes it, so that listing reads no journal
-    records  what happened: (run, seq) is the primary key, which is order and fence in one
+    records  what happened: run and seq are the primary key, which is order and fence in one
     bodies   what was said, apart from it, so that it can be erased or encrypted while the chain of hashes holds
 
 A failed commit poisons the handle: after a failed sync nobody knows what the disk holds, so nothing more is written
@@ -190,7 +190,7 @@ class SqliteStore:
         known = self._found(commit.run_id)  # another process may have gone on
         check_next(commit.run_id, first, known.summary.records)
         if known.id:
-            if self._fetch(sql.SELECT_HASH, (known.id, known.summary.records - 1)) != [(known.hash,)]:
+            if self._fetch(sql.SELECT_HASH, (sql.key(known.id, known.summary.records - 1),)) != [(known.hash,)]:
                 msg = f"{self._where(commit.run_id)} is damaged: {_NO_HEAD}; restore the file from a backup"
                 raise JournalError(msg)
             head = self._gone_on(db, commit, known)
@@ -225,7 +225,8 @@ class SqliteStore:
     def _insert(self, db: sqlite3.Connection, run: int, rows: Sequence[Row]) -> None:
         for row in rows:
             body = None if row.body is None else db.execute(sql.INSERT_BODY, (row.body,)).lastrowid
-            values = (run, row.seq, _CODES.get(row.kind, row.kind), row.at, row.data, body, row.body_hash, row.hash)
+            kind = _CODES.get(row.kind, row.kind)
+            values = (sql.key(run, row.seq), kind, row.at, row.data, body, row.body_hash, row.hash)
             db.execute(sql.INSERT_RECORD, values)
 
     @contextmanager
@@ -358,7 +359,7 @@ class SqliteStore:
             raise JournalError(msg) from error
 
     def _rows(self, run: int, start: int = 0) -> Iterator[Row]:
-        while found := self._fetch(sql.SELECT_ROWS, (run, start, _PAGE), _BYTES):
+        while found := self._fetch(sql.SELECT_ROWS, (sql.key(run, start), sql.key(run + 1, 0), _PAGE), _BYTES):
             yield from (Row(seq, _NAMES.get(kind, kind), *rest) for seq, kind, *rest in found)
             start = found[-1][0] + 1
 
@@ -440,11 +441,12 @@ class SqliteStore:
                         f"run '{run_id}' has not ended ({head.summary.status}): cancel it first, or say unfinished=True"
                     )
                     raise RunError(msg)
-                db.execute(sql.FORGET_BODIES, (head.id,))
+                span = sql.key(head.id, 0), sql.key(head.id + 1, 0)
+                db.execute(sql.FORGET_BODIES, span)
                 if erase:
                     db.execute("UPDATE runs SET erased = 1 WHERE id = ?", (head.id,))
                 else:
-                    db.execute("DELETE FROM records WHERE run = ?", (head.id,))
+                    db.execute(sql.FORGET_RECORDS, span)
                     db.execute("DELETE FROM runs WHERE id = ?", (head.id,))
                 self._heads.pop(run_id, None)
         finally:
