@@ -1,4 +1,4 @@
-"""Runs that are forgotten: what was said goes off the disk, what happened stays provable, nobody else is disturbed."""
+"""Runs that are forgotten: what was said goes off the disk, what happened stays provable, others are not disturbed."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ def open_store(
     *,
     encrypt: Callable[[bytes], bytes] | None = None,
     decrypt: Callable[[bytes], bytes] | None = None,
+    redact: Callable[[str], str] | None = None,
 ) -> SqliteStore | PostgresStore:
     """Open the journal at `where`: a path (SQLite), or `postgresql://user@host/database`. Whoever opens it closes it.
 
@@ -28,6 +29,7 @@ def open_store(
         where: the path or the URL.
         encrypt: applied to what was said before it is stored, bytes to bytes.
         decrypt: its inverse.
+        redact: applied to each text that was said before it is stored; a run that it changed is not resumed.
 
     Raises:
         UsageError: neither a path nor a URL that is known.
@@ -38,10 +40,10 @@ def open_store(
     if _is_url(name):
         from .postgres import PostgresStore
 
-        return PostgresStore(name, encrypt=encrypt, decrypt=decrypt)
+        return PostgresStore(name, encrypt=encrypt, decrypt=decrypt, redact=redact)
     from .sqlite import SqliteStore
 
-    return SqliteStore(name, encrypt=encrypt, decrypt=decrypt)
+    return SqliteStore(name, encrypt=encrypt, decrypt=decrypt, redact=redact)
 
 
 def shared_store(where: str | os.PathLike[str]) -> Store:
