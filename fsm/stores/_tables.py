@@ -134,8 +134,9 @@ def runs_meant(query: Query) -> tuple[str, list[Any]]:
     }
     wanted = {text: value for text, value in asked.items() if value is not None}
     has_tag = "EXISTS (SELECT 1 FROM json_each(tags) AS tag WHERE tag.key = ? AND tag.value = ?)"
-    where = " AND ".join(["id > ?", *wanted, *[has_tag] * len(query.tags)])
-    values = [*wanted.values(), *(part for pair in query.tags.items() for part in pair)]
+    tags = [pair for pair in query.tags.items() if "\0" not in "".join(pair)]  # there SQL's texts end; others look
+    where = " AND ".join(["id > ?", *wanted, *[has_tag] * len(tags)])
+    values = [*wanted.values(), *(part for pair in tags for part in pair)]
     return f"SELECT id, {', '.join(COLUMNS)} FROM runs WHERE {where} ORDER BY id LIMIT ?", values  # noqa: S608
 
 

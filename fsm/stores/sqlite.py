@@ -372,7 +372,7 @@ class SqliteStore:
         text, values = sql.runs_meant(query)
         last = 0
         while found := self._fetch(text, (last, *values, _PAGE), _BYTES):
-            yield from (summary_of(row) for _, *row in found)
+            yield from filter(query.matches, (summary_of(row) for _, *row in found))
             last = found[-1][0]
 
     def verify(self, run_id: str) -> str | None:
