@@ -22,7 +22,11 @@ from ._toolspec import ToolSpec
 
 @frozen
 class Node:
-    """A state of the graph. `is_exit` says that it is one of the standard exits."""
+    """A state of the graph. `is_exit` says that it is one of the standard exits.
+
+    `group` is the path of the group that it stands in (`outer/inner`), empty at the top: a workflow inside of another
+    is a group.
+    """
 
     name: str
     kind: str
@@ -30,6 +34,7 @@ class Node:
     ok: bool = True
     history: str | None = None
     is_exit: bool = False
+    group: str = ""
     where: str = field(default="", eq=False)
     state: State = field(default=None, eq=False, repr=False)
 

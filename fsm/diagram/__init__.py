@@ -14,7 +14,8 @@ from fsm._graph import Graph
 from ._dot import to_dot
 from ._extract import make_picture
 from ._mermaid import to_mermaid
-from ._model import Detail, Overlay
+from ._model import Detail
+from ._overlay import Overlay
 from ._svg import to_svg
 from ._table import to_table
 

@@ -13,10 +13,9 @@ from fsm._graph import Edge, Graph, Node
 from fsm._records import Move
 from fsm._states import Approval, Claude, Code, Human
 
-from ._model import Arrow, Box, Detail, Line, Note, Overlay, Picture
+from ._model import Arrow, Box, Detail, Line, Note, Picture
+from ._overlay import Key, Overlay
 from ._text import clean, short, wrapped
-
-Key = tuple[str, str, int]
 
 _STANDARD = "standard rows: of every state that has no row of its own for the event"
 _SAME = "same state"

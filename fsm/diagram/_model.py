@@ -9,32 +9,32 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from fsm._records import Move
-
+from ._overlay import Tally
 from ._text import filled, numbers
 
 Detail = Literal["simple", "default", "full"]
+Theme = Literal["light", "dark", "auto"]
+Change = Literal["", "added", "removed", "rerouted"]
 
 _NOTE_WIDE = 90  # characters
 
 
 @frozen
-class Overlay:
-    """A run to draw into the picture: the moves it made, and the state it is in."""
-
-    moves: tuple[Move, ...]
-    current: str | None
-
-
-@frozen
 class Line:
-    """One row on an arrow: `1, 3 event [guard] / effects`, and the ids of the findings about it."""
+    """One row on an arrow: `1, 3 event [guard] / effects`, and the ids of the findings about it.
+
+    `tally` is what runs did here, `stuck` says that it belongs to the cycle that ended a run, `change` what a newer
+    version did to the row.
+    """
 
     event: str
     guard: str = field(default="", kw_only=True)
     effects: str = field(default="", kw_only=True)
     seqs: tuple[int, ...] = field(default=(), kw_only=True)
     findings: tuple[str, ...] = field(default=(), kw_only=True)
+    tally: Tally | None = field(default=None, kw_only=True)
+    stuck: bool = field(default=False, kw_only=True)
+    change: Change = field(default="", kw_only=True)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -57,7 +57,10 @@ class Line:
 
 @frozen
 class Box:
-    """A state. `details` are small lines below the name; `title` shows when the mouse rests on it."""
+    """A state. `details` are small lines below the name; `title` shows when the mouse rests on it.
+
+    `group` is the id of the frame around it, `heat` what share of the busiest state's work was done here (0 to 1).
+    """
 
     id: str
     name: str
@@ -70,6 +73,10 @@ class Box:
     faded: bool = field(default=False, kw_only=True)
     findings: tuple[str, ...] = field(default=(), kw_only=True)
     title: str = field(default="", kw_only=True)
+    group: str = field(default="", kw_only=True)
+    tally: Tally | None = field(default=None, kw_only=True)
+    heat: float | None = field(default=None, kw_only=True)
+    change: Change = field(default="", kw_only=True)
 
     @property
     def caption(self) -> str:
@@ -98,11 +105,32 @@ class Arrow:
     faded: bool = field(default=False, kw_only=True)
     is_summary: bool = field(default=False, kw_only=True)  # stands for standard rows that the note lists
     title: str = field(default="", kw_only=True)
+    heat: float | None = field(default=None, kw_only=True)  # its share of the busiest arrow's count, 0 to 1
 
     @property
     def wrong(self) -> bool:
         """Whether a finding is about one of its rows."""
         return any(line.findings for line in self.lines)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether one of its rows belongs to the cycle that ended a run."""
+        return any(line.stuck for line in self.lines)
+
+    @property
+    def change(self) -> Change:
+        """What a newer version did to its rows, where it did the same to all of them."""
+        changes = {line.change for line in self.lines}
+        return changes.pop() if len(changes) == 1 else ""
+
+
+@frozen
+class Frame:
+    """A group of states: a frame around their boxes, or one box where it is folded. `parent` is the frame around it."""
+
+    id: str
+    name: str
+    parent: str = field(default="", kw_only=True)
 
 
 @frozen
@@ -130,6 +158,8 @@ class Picture:
     arrows: tuple[Arrow, ...]
     notes: tuple[Note, ...]
     legend: tuple[tuple[str, str], ...]
+    frames: tuple[Frame, ...] = field(default=(), kw_only=True)
+    facts: tuple[str, ...] = field(default=(), kw_only=True)  # what came of the runs, in few words
 
     @property
     def initial(self) -> Box | None:
