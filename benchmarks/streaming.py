@@ -17,7 +17,7 @@ from typing import Any
 
 import anthropic
 import httpx2
-from turn_cost import DEFINITIONS, MODEL, Canned, Loop, LoopHere, cost, look_up
+from turn_cost import Canned, Loop, LoopHere, by_hand, cost
 
 from fsm import run
 from fsm._wire import message_from_events
@@ -81,19 +81,12 @@ CLIENT = anthropic.Anthropic(api_key="benchmark", max_retries=0, http_client=htt
 
 def helper() -> None:
     """A hand-written loop on the SDK's `messages.stream`."""
-    messages: list[Any] = [{"role": "user", "content": "Look them all up."}]
-    while True:
-        with CLIENT.messages.stream(model=MODEL, max_tokens=1000, messages=messages, tools=DEFINITIONS) as stream:
-            reply = stream.get_final_message()
-        messages.append({"role": "assistant", "content": reply.content})
-        if reply.stop_reason != "tool_use":
-            return
-        results = [
-            {"type": "tool_result", "tool_use_id": block.id, "content": look_up(**block.input)}
-            for block in reply.content
-            if block.type == "tool_use"
-        ]
-        messages.append({"role": "user", "content": results})
+    by_hand(_streamed)
+
+
+def _streamed(**request: Any) -> Any:
+    with CLIENT.messages.stream(**request) as stream:
+        return stream.get_final_message()
 
 
 def fsm() -> None:

@@ -98,11 +98,11 @@ CLIENT = anthropic.Anthropic(api_key="benchmark", max_retries=0, http_client=htt
 DEFINITIONS: Any = Loop.toolbox.definitions["asking"]
 
 
-def bare() -> None:
-    """A hand-written loop on `messages.create`."""
+def by_hand(ask: Callable[..., Any]) -> None:
+    """A hand-written loop; `ask` takes the parameters of a request and gives the SDK's message."""
     messages: list[Any] = [{"role": "user", "content": "Look them all up."}]
     while True:
-        reply = CLIENT.messages.create(model=MODEL, max_tokens=1000, messages=messages, tools=DEFINITIONS)
+        reply = ask(model=MODEL, max_tokens=1000, messages=messages, tools=DEFINITIONS)
         messages.append({"role": "assistant", "content": reply.content})
         if reply.stop_reason != "tool_use":
             return
@@ -112,6 +112,11 @@ def bare() -> None:
             if block.type == "tool_use"
         ]
         messages.append({"role": "user", "content": results})
+
+
+def bare() -> None:
+    """A hand-written loop on `messages.create`."""
+    by_hand(CLIENT.messages.create)
 
 
 def runner() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from ._alphabet import SPEND_CAPS
+from ._events import Failed
 
 SUCCESS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """What begins the count of attempts of a `Claude` state anew."""
@@ -103,6 +104,19 @@ class Failure:
     retry_after: float | None = None
     draw: float = 0.5
     should_retry: bool | None = None  # E20: what the server said; None: nothing
+
+    @classmethod
+    def of(cls, failed: Failed) -> Failure:
+        """What guards read of a request that gave no reply."""
+        return cls(
+            failed.event,
+            failed.message,
+            failed.status,
+            failed.code,
+            failed.retry_after,
+            failed.draw,
+            failed.should_retry,
+        )
 
     @property
     def is_spend_cap(self) -> bool:

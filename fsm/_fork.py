@@ -15,12 +15,11 @@ from ._effects import as_blocks
 from ._errors import DeclarationError, RunError, UsageError
 from ._ledger import Standing
 from ._legality import Legality
-from ._models import model_facts
-from ._opening import has_thinking, store_of, systems_of
+from ._opening import store_of, systems_of
 from ._records import Record
 from ._states import Claude
 from ._steps import may_end
-from ._strands import fold_checked, listed
+from ._strands import fold_checked, listed, thinking_unbound
 from ._versions import as_said, fingerprint, heads_of, records_of
 from ._workflow import Workflow, WorkflowType
 from .journal import Store, has_run
@@ -159,18 +158,13 @@ def _check_bound(
     for record in prefix.records:
         if record.kind == "request":
             sent.setdefault(record.data["history"], []).append(begun.get(record.data["state"], {}))
-    changed: dict[str, list[str]] = {}
-    for node in workflow.graph.nodes:
-        state = node.state
-        if not isinstance(state, Claude) or model_facts(state.model).binds is False:
-            continue
-        history = state.history or "main"
-        ledger = prefix.run.ledger(history)
-        before = sent.get(history) or [begun[node.name]] * (node.name in begun)
-        if before and any(has_thinking(raw.decode()) for raw in ledger.encoded()):
-            parts = [part for part in _BOUND if all(heads[node.name][part] != head.get(part) for head in before)]
-            if parts:
-                changed[node.name] = parts
+    changed = thinking_unbound(
+        workflow,
+        heads,
+        _BOUND,
+        sent=lambda history, state: sent.get(history) or [begun[state]] * (state in begun),
+        said=lambda history: (raw.decode() for raw in prefix.run.ledger(history).encoded()),
+    )
     if changed:
         msg = (
             f"the fork would go on from run '{run_id}', which was sent another {listed(changed)}: its thinking is "

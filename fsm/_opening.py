@@ -6,7 +6,6 @@ Everything that is slow to import is imported inside.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -18,14 +17,13 @@ from ._actions import Question
 from ._effects import as_blocks
 from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
 from ._events import Event, Resumed, Started, TimePassed
-from ._models import model_facts
 from ._notes import model_notes
 from ._params import Limits, unsendable
 from ._records import Move
 from ._result import Answer, Result
 from ._states import Claude
-from ._strands import listed, refusal
-from ._versions import fingerprint, fold_run, migration
+from ._strands import listed, refusal, thinking_unbound
+from ._versions import fingerprint, fold_run, migration, records_of
 from ._workflow import Workflow, WorkflowType
 from .journal import MemoryStore, Store, has_run
 
@@ -143,17 +141,13 @@ def _check_prefix(
         if isinstance(node.state, Claude):
             sent = before.setdefault(node.state.history or "main", [])
             sent.append(after.records[0].data["heads"].get(node.name, {}))
-    changed: dict[str, list[str]] = {}
-    for node in workflow.graph.nodes:
-        state = node.state
-        if not isinstance(state, Claude) or model_facts(state.model).binds is False:
-            continue
-        history = state.history or "main"
-        sent = before.get(history, [])
-        if sent and any(map(has_thinking, carried.get(history, ()))):
-            parts = [part for part in ("system", "tools") if all(heads[node.name][part] != h.get(part) for h in sent)]
-            if parts:
-                changed[node.name] = parts
+    changed = thinking_unbound(
+        workflow,
+        heads,
+        ("system", "tools"),
+        sent=lambda history, _: before.get(history, ()),
+        said=lambda history: carried.get(history, ()),
+    )
     if changed:
         msg = (
             f"after= goes on from run '{after.run_id}', which was sent another {listed(changed)}: its thinking is "
@@ -161,14 +155,6 @@ def _check_prefix(
             'history= of its own with continues="main": such a copy drops the thinking'
         )
         raise RunError(msg)
-
-
-def has_thinking(raw: str) -> bool:
-    """Whether an encoded message holds thinking, which is bound to what came before it (R35)."""
-    content = json.loads(raw).get("content") if "thinking" in raw else None
-    return isinstance(content, list) and any(
-        isinstance(block, dict) and block.get("type") in {"thinking", "redacted_thinking"} for block in content
-    )
 
 
 def _session(
@@ -192,6 +178,7 @@ def _session(
         conversation=Conversation(workflow.plan, Heads(workflow.graph, toolbox.definitions)),
         store=store,
         run_id=run_id,
+        recorded=lambda: records_of(workflow, store, run_id),
         toolbox=toolbox,
         make_client=lambda: options.get("client") or _default_client(is_async=is_async),
         deps=options.get("deps"),

@@ -5,6 +5,7 @@ Unknown is None, never 0.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -13,11 +14,21 @@ from typing import Any
 from ._facts import count_of
 from ._models import model_facts
 
+log = logging.getLogger("fsm")
+
 _MILLION = 1_000_000
 
 
 def price_of(model: str, usage: Mapping[str, Any]) -> float | None:
-    """The price of one reply by its `usage` object; None for a model that the list does not know."""
+    """The price of one reply by its `usage` object; None where the list does not know the model, or cannot be read."""
+    try:
+        return _price(model, usage)
+    except Exception as error:  # noqa: BLE001 - say, no descriptor is left to import it with; no price ends a run
+        log.warning("what a reply cost is unknown, for the price list cannot be read: %r", error)
+        return None
+
+
+def _price(model: str, usage: Mapping[str, Any]) -> float | None:
     plain = count_of(usage, "input_tokens")
     read = count_of(usage, "cache_read_input_tokens")
     written = count_of(usage, "cache_creation_input_tokens")

@@ -6,7 +6,8 @@ began with (R35); what the run waits for must have a row, and an open call its t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import frozen
@@ -14,6 +15,7 @@ from attrs import frozen
 from ._alphabet import accepted_by
 from ._conversation import Conversation
 from ._graph import Graph, Node
+from ._models import model_facts
 from ._records import Record
 from ._states import Claude, Code
 from ._toolspec import ToolSpec
@@ -118,6 +120,44 @@ def heads_changed(conversation: Conversation) -> dict[str, list[str]]:
     run = conversation.run
     changed = conversation.heads.changed(run.begun, run.systems)
     return {name: parts for name, parts in changed.items() if name in run.begun}
+
+
+def thinking_unbound(
+    workflow: type[Workflow],
+    heads: Mapping[str, Mapping[str, str]],
+    parts: Iterable[str],
+    *,
+    sent: Callable[[str, str], Sequence[Mapping[str, str]]],
+    said: Callable[[str], Iterable[str]],
+) -> dict[str, list[str]]:
+    """By state, the parts of its head under which no thinking of its history was thought (R35).
+
+    Params:
+        heads: by state, the digests of the parts of what its requests would begin with.
+        parts: the ones that thinking is bound to here.
+        sent: gives those of the requests that were sent, by history and state; none says that nothing is bound.
+        said: gives the encoded messages of a history.
+    """
+    changed: dict[str, list[str]] = {}
+    for node in workflow.graph.nodes:
+        state = node.state
+        if not isinstance(state, Claude) or model_facts(state.model).binds is False:
+            continue
+        history = state.history or "main"
+        before = sent(history, node.name)
+        if before and any(map(_has_thinking, said(history))):
+            others = [part for part in parts if all(heads[node.name][part] != head.get(part) for head in before)]
+            if others:
+                changed[node.name] = others
+    return changed
+
+
+def _has_thinking(raw: str) -> bool:
+    """Whether an encoded message holds thinking, which is bound to what came before it (R35)."""
+    content = json.loads(raw).get("content") if "thinking" in raw else None
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") in {"thinking", "redacted_thinking"} for block in content
+    )
 
 
 def _heads_changed(workflow: type[Workflow], conversation: Conversation) -> Iterator[Strand]:

@@ -14,7 +14,6 @@ from typing import Any
 import anthropic
 
 from fsm import Claude, Context, Final, JournalError, Tools, Workflow, aresume, arun, tool
-from fsm._prices import price_of
 from fsm.stores.sqlite import SqliteStore
 
 MODEL = "claude-sonnet-5"
@@ -78,7 +77,6 @@ def refused(folder: Path) -> str:
 
 def main(url: str, folder: Path) -> None:
     """Say what came of it."""
-    price_of(MODEL, {"input_tokens": 1, "output_tokens": 1})  # what is imported late needs descriptors, too
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
     effects: list[str] = []
     with SqliteStore(folder / "runs.db") as store:

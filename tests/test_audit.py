@@ -773,3 +773,63 @@ def test_whatever_a_file_holds_it_is_accounted_for(tmp_path: Path, data: bytes) 
     if not data.startswith(b"\x1f\x8b"):
         assert report.bytes == len(data)
         assert report.lines == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+
+
+# ── a paused turn goes back as it is ─────────────────────────────────────────────────────────────────────────────────
+
+
+SEARCH = [
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "a"}},
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+    text("I will look further "),
+]
+FURTHER = [{**SEARCH[0], "id": "srvtoolu_2"}, {**SEARCH[1], "tool_use_id": "srvtoolu_2"}, text("And on")]
+
+
+def asked_with_thinking(*messages: Any) -> dict[str, Any]:
+    return {
+        **request(user(text("Hi.")), *messages),
+        "max_tokens": 2000,
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+    }
+
+
+def pauses(*ends: Any, stop: str = "pause_turn", **more: Any) -> list[dict[str, Any]]:
+    """A turn that stops twice, then a request with these messages."""
+    return [
+        exchange(message(*SEARCH, stop=stop), asked_with_thinking(), **more),
+        exchange(message(*FURTHER, stop=stop), asked_with_thinking(assistant(*SEARCH)), **more),
+        exchange(message(text("Found.")), asked_with_thinking(*ends), **more),
+    ]
+
+
+CACHED = [*SEARCH, *FURTHER[:2], {**FURTHER[2], "citations": None, "cache_control": {"type": "ephemeral"}}]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [[assistant(*SEARCH), assistant(*FURTHER)], [assistant(*SEARCH, *FURTHER)], [assistant(*CACHED)]],
+    ids=["each", "as one", "with another mark"],
+)
+@pytest.mark.parametrize("status", [200, None])
+def test_s7_2_a_paused_turn_that_is_sent_back_as_it_is_is_lawful(tmp_path: Path, ends: Any, status: Any) -> None:
+    """R24, R25, R38 and R57 are of words that the model is to go on with, and a pause is none of them."""
+    found = judged(tmp_path, *pauses(*ends, status=status))
+    assert found.findings == ()
+    assert found.replies == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        (pauses(assistant(*SEARCH), assistant(*FURTHER), stop="end_turn", status=None), 2),
+        (pauses(assistant(*SEARCH), assistant(*FURTHER[:2], text("Something else")), status=None), 1),
+        (pauses(assistant(*SEARCH), assistant(*FURTHER), assistant(text("So")), status=None), 1),
+        (pauses(assistant(*SEARCH), assistant(*FURTHER), status=None)[2:], 1),
+        ([{**line, "source": str(n)} for n, line in enumerate(pauses(assistant(*FURTHER), status=None))], 2),
+    ],
+    ids=["not paused", "altered", "with words after it", "not recorded", "of another program"],
+)
+def test_r38_what_is_not_known_to_be_a_paused_turn_is_still_found(tmp_path: Path, lines: Any, count: int) -> None:
+    assert [found.rule for found in judged(tmp_path, *lines).findings] == ["R38"] * count

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -147,3 +151,47 @@ def test_a_limit_of_money_holds() -> None:
 def test_what_was_not_answered_costs_nothing() -> None:
     result, _ = both(Plain, "Hi.", [replies.error(400, "invalid_request_error", "no")], is_async=False)
     assert result.verdict.price == 0.0
+
+
+WITHOUT_DESCRIPTORS = """
+import json, os, resource, sys
+import anthropic, httpx2
+from fsm import Claude, Final, Workflow, run
+
+class Plain(Workflow):
+    asking = Claude(model="claude-sonnet-5", max_tokens=100)
+    answered = Final()
+    asking.on(end_turn=answered)
+
+refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
+reply = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
+    "stop_sequence": None, "content": [{"type": "text", "text": "done"}],
+    "usage": {"input_tokens": 10, "output_tokens": 10},
+}
+answers = [(400, refusal), (200, reply), (200, reply)]
+transport = httpx2.MockTransport(lambda request: httpx2.Response(answers[0][0], json=answers.pop(0)[1]))
+client = anthropic.Anthropic(api_key="k", max_retries=0, http_client=httpx2.Client(transport=transport))
+run(Plain, "Hi.", client=client)  # everything but the price list is imported now
+told = {"imported": "genai_prices" in sys.modules}
+free = os.open(os.devnull, os.O_RDONLY)
+os.close(free)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+for name in ("without", "with"):
+    result = run(Plain, "Hi.", client=client)
+    told[name] = [result.state, result.verdict.price]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are those of POSIX")
+def test_a_price_list_that_cannot_be_loaded_makes_the_price_unknown_and_ends_no_run() -> None:
+    """It is imported when the first reply comes, and then there may be no descriptor left to read it with."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert not told["imported"]
+    assert told["without"] == ["answered", None]
+    assert told["with"] == ["answered", price_of(MODEL, {"input_tokens": 10, "output_tokens": 10})]

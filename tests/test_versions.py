@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from fsm import (
     Human,
     Limits,
     MemoryStore,
+    Record,
     RunError,
     Store,
     Tools,
@@ -42,6 +45,7 @@ from fsm._versions import Standing, fingerprint, standings
 from fsm.cli import main
 from fsm.stores.sqlite import SqliteStore
 from fsm.testing import replies
+from fsm.testing.replies import Reply
 
 paid: list[str] = []
 
@@ -448,6 +452,85 @@ def test_what_was_untouched_when_it_parked_is_found_under_its_new_name() -> None
     assert list(store.read("r"))[-1].data == {"reason": "interrupted", "untouched": ["judging"]}
     newer = version("weighing", renamed={"judging": "weighing"})
     assert go_on(newer, "r", [], journal=store, clock=clock).state == "answered"
+    assert verify(newer, "r", journal=store) == ()
+
+
+class Stopping(MemoryStore):
+    """A store in which somebody presses Ctrl-C, or a task is cancelled, just before a commit."""
+
+    def __init__(self, error: type[BaseException], at: int) -> None:
+        super().__init__()
+        self.error, self.left = error, -1
+        self.at = at
+
+    def append(self, run_id: str, records: Sequence[Record]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        super().append(run_id, records)
+
+    def armed(self) -> Stopping:
+        """From now on so many commits are left."""
+        self.left = self.at
+        return self
+
+
+def stopped_once(
+    workflow: type[Workflow], script: Sequence[Reply], store: Stopping, *, is_async: bool, **options: Any
+) -> bool:
+    """Go on with a run until the commit where it is stopped; says whether it was."""
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        go_on(workflow, "r", script, is_async=is_async, journal=store.armed(), **options)
+    return store.left <= 0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_that_was_moved_is_stopped_before_any_commit_and_goes_on(*, is_async: bool) -> None:
+    """What was decided and not recorded is void then, and the journal is read under the names of this version."""
+    newer = desk(asking="drafting", approving="deciding", renamed={"asking": "drafting", "approving": "deciding"})
+    error = asyncio.CancelledError if is_async else KeyboardInterrupt
+    is_stopped, at = True, 0
+    while is_stopped:
+        paid.clear()
+        store, clock = Stopping(error, at := at + 1), Clock()
+        waiting(store)
+        script = [replies.overloaded(), DONE]
+        still: dict[str, Any] = _still() if not is_async else {"clock": clock, "sleep": _asleep}
+        is_stopped = stopped_once(newer, script, store, is_async=is_async, answer=approve(), **still)
+        if store.summary("r").status != "ended":
+            answer = approve() if store.summary("r").waits_for == "person" else None
+            assert go_on(newer, "r", [DONE], is_async=is_async, journal=store, answer=answer, **still).ok
+        assert (store.summary("r").state, paid) == ("answered", ["7"]), f"stopped before commit {at}"
+        assert kinds(store).count("migrate") == 1
+        assert verify(newer, "r", journal=store) == ()
+    assert at > 6
+
+
+async def _asleep(seconds: float) -> None:
+    del seconds
+
+
+def test_what_is_untouched_when_it_is_stopped_before_it_was_moved_is_begun_anew() -> None:
+    """Its process died before a function was entered, and the next one is stopped before it has recorded anything."""
+
+    def weigh(facts: Facts) -> Literal["ok"]:
+        """Judge."""
+        del facts
+        return "ok"
+
+    def version(name: str, **options: Any) -> type[Workflow]:
+        states = {"asking": Claude(model=MODEL, max_tokens=9), name: Code(weigh), "answered": Final()}
+        rows = [["end_turn", "asking", name], ["ok", name, "answered"]]
+        return Workflow.from_transitions(name="Judge", states=states, transitions=rows, **options)
+
+    whole, newer = MemoryStore(), version("weighing", renamed={"judging": "weighing"})
+    both(version("judging"), "Hi.", [DONE], is_async=False, journal=whole, run_id="r", clock=Clock())
+    begun = next(record.seq for record in whole.read("r") if record.kind == "code.begin")
+    store = Stopping(KeyboardInterrupt, 1)
+    store.append("r", list(whole.read("r"))[: begun + 1])
+    assert stopped_once(newer, [], store, is_async=False, clock=Clock())
+    result = go_on(newer, "r", [], journal=store, clock=Clock())
+    assert [move.event for move in result.moves] == ["end_turn", "ok"]
     assert verify(newer, "r", journal=store) == ()
 
 

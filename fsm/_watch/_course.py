@@ -206,16 +206,7 @@ class Course:
 
     def failed(self, failed: Failed) -> tuple[Course, Finding | None]:
         """No reply came."""
-        failure = Failure(
-            failed.event,
-            failed.message,
-            failed.status,
-            failed.code,
-            failed.retry_after,
-            failed.draw,
-            failed.should_retry,
-        )
-        return evolve(self, failure=failure, edges=()).moved(failed.event)
+        return evolve(self, failure=Failure.of(failed), edges=()).moved(failed.event)
 
     def stuck(self, found: Finding) -> Course:
         """The move of a finding that is a loop; the other findings move nothing. If the request leaves, it goes on."""

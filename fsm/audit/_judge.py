@@ -47,7 +47,7 @@ class Judge:
         if exchange.endpoint not in {MESSAGES, COUNTING}:
             self.tally.row(source, "other", f"not a Messages request: {exchange.endpoint}")
             return
-        self._request(exchange, where)
+        self._request(exchange, source, where)
         if exchange.endpoint == COUNTING:
             failed = next((each for each in exchange.came if isinstance(each, Failed)), None)
             self.tally.row(source, "other", f"count_tokens: {failed.event}" if failed else "count_tokens")
@@ -56,11 +56,14 @@ class Judge:
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _request(self, exchange: Exchange, where: str) -> None:
+    def _request(self, exchange: Exchange, source: str, where: str) -> None:
         failed = next((each for each in exchange.came if isinstance(each, Failed)), None)
         refused = exchange.status == _BAD_REQUEST and failed is not None and failed.event == "invalid_request_error"
         required = _COUNTED if exchange.endpoint == COUNTING else REQUIRED
-        wrong = () if exchange.request is None else violations(exchange.request, required=required)
+        asked = {} if exchange.request is None else exchange.request
+        wrong = () if exchange.request is None else violations(asked, required=required)
+        if wrong and self.turns.is_paused(source, asked.get("messages")):  # rare enough to be judged twice
+            wrong = violations(asked, required=required, paused=True)
         if refused and failed is not None and failed.code is None:  # with a code it is the account, not the request
             self._refused(failed, wrong[0] if wrong else None, where, has_request=exchange.request is not None)
         elif wrong and (exchange.is_accepted or exchange.status is None):
@@ -103,6 +106,8 @@ class Judge:
                 reading = read(came.message)
                 outcomes[_outcome(reading)] = None
                 state = self._reply(reading, request, where)
+                if reading.event == "pause_turn":
+                    self.turns.paused(source, came.message)
                 if found := self.turns.replied(source, link, reading, where, weight):
                     self.tally.found(found)
                 self._echo(came, reading, exchange.recorded, where)
@@ -126,16 +131,8 @@ class Judge:
         return self._move("asking", event, facts, where)
 
     def _failure(self, failed: Failed, where: str) -> str:
-        failure = Failure(
-            failed.event,
-            failed.message,
-            failed.status,
-            failed.code,
-            failed.retry_after,
-            failed.draw,
-            failed.should_retry,
-        )
-        return self._move("asking", failed.event, Facts("asking", failed.event, failure=failure), where)
+        facts = Facts("asking", failed.event, failure=Failure.of(failed))
+        return self._move("asking", failed.event, facts, where)
 
     def _move(self, state: str, event: str, facts: Facts, where: str) -> str:
         try:
@@ -153,7 +150,8 @@ class Judge:
         content = recorded[0] if recorded else wire.message["content"]
         try:
             ledger = Ledger(legality=Legality.start(continued=True))  # what came before is in the request, not here
-            body = ledger.append_reply(content, wire.content_json, Standing.SPOKEN).encoded()[0]
+            is_paused = reading.event == "pause_turn"
+            body = ledger.append_reply(content, wire.content_json, Standing.SPOKEN, paused=is_paused).encoded()[0]
         except IllegalRequest as error:
             first = error.violations[0]
             why = clean(f"The reply cannot be sent back as it is: {first.message}", 500)

@@ -7,6 +7,7 @@ Text alone links nothing: "OK" is said in many conversations, and leaves nothing
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -61,8 +62,23 @@ class Turns:
 
     _by_id: dict[tuple[str, str], Turn] = field(factory=dict)
     _kept: OrderedDict[int, tuple[Turn, tuple[tuple[str, str], ...]]] = field(factory=OrderedDict)
+    _paused: OrderedDict[tuple[str, tuple[str, ...]], None] = field(factory=OrderedDict)
     _weight: int = 0
     _serial: int = 0
+
+    def paused(self, source: str, message: Mapping[str, Any]) -> None:
+        """Remember a reply that stopped with `pause_turn`."""
+        if marks := _marks([message]):
+            self._paused[source, marks] = None
+            if len(self._paused) > _TURNS:
+                self._paused.popitem(last=False)
+
+    def is_paused(self, source: str, messages: Any) -> bool:
+        """Whether a request ends with a reply that is known to be paused: it goes back as it is (S7.2)."""
+        if not self._paused or not isinstance(messages, list):
+            return False
+        marks = _marks(messages[_last_begin(messages, len(messages)) :])
+        return any((source, marks[at:]) in self._paused for at in range(len(marks)))
 
     def link(self, source: str, messages: Any, where: str) -> Link:
         """What a request goes on from."""
@@ -148,11 +164,28 @@ def _last_turn(messages: Sequence[Any]) -> tuple[list[str], list[Mapping[str, An
     at = len(messages)
     while at and not _is_from(messages[at - 1], "assistant"):
         at -= 1
-    begin = at
-    while begin and _is_from(messages[begin - 1], "assistant"):  # R6: neighbours are one turn
-        begin -= 1
     results = [b for message in messages[at:] for b in blocks_of(message) if b.get("type") == "tool_result"]
-    return list(_call_ids(messages[begin:at])), results
+    return list(_call_ids(messages[_last_begin(messages, at) : at])), results
+
+
+def _last_begin(messages: Sequence[Any], end: int) -> int:
+    """Where the assistant turn begins that ends before message `end`: neighbours are one turn (R6)."""
+    while end and _is_from(messages[end - 1], "assistant"):
+        end -= 1
+    return end
+
+
+def _marks(messages: Iterable[Any]) -> tuple[str, ...]:
+    """What identifies each block of a turn: its type, and its id, or a hash of its words."""
+    return tuple(_mark(block) for message in messages for block in blocks_of(message))
+
+
+def _mark(block: Mapping[str, Any]) -> str:
+    said = block.get("id") or block.get("tool_use_id")
+    if not said:
+        words = str(block.get("text") or block.get("thinking") or block.get("data"))
+        said = hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{block.get('type')} {said}"
 
 
 def _is_from(message: Any, role: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,7 @@ from fsm._effects import as_blocks
 from fsm._errors import DecisionError, DeclarationError, RunError
 from fsm._events import Answered, CodeEnded, Decision, Event, Parked, ToolEnd, ToolsEnded
 from fsm._legality import Legality
-from fsm._records import Move, Record
+from fsm._records import Move, Record, move_of
 from fsm._results import warn_if_asked
 from fsm._telemetry import Spans, spans_of
 from fsm._toolspec import Context
@@ -84,6 +84,8 @@ class Session:
     conversation: Conversation
     store: Store
     run_id: str
+    recorded: Callable[[], Iterable[Record]]
+    """Reads the run from the journal, with the names that the states have in this version of the workflow."""
     toolbox: Toolbox
     make_client: Callable[[], Any]
     deps: Any = field(repr=False)  # X7: often holds clients and keys
@@ -218,7 +220,7 @@ class Session:
         if self.conversation.run.seq != self.durable:  # interrupted between deciding and recording: the journal counts
             fresh = Conversation(self.conversation.plan, self.conversation.heads)
             with suppress(RunError):  # the journal does not know the run: nothing was recorded
-                fresh.fold(self.store.read(self.run_id))
+                fresh.fold(self.recorded())
             self.conversation, self.durable = fresh, fresh.run.seq
         if not self.durable:
             return
@@ -319,20 +321,3 @@ def one_line(value: object) -> str:
     """A tag as it stands in a line of the log: quoted where it would break the line, or pretend to be another."""
     text = str(value)
     return text if text.isprintable() and " " not in text else json.dumps(text)
-
-
-def move_of(record: Record, seq: int) -> Move:
-    """The move that a record holds."""
-    data = record.data
-    return Move(
-        seq,
-        record.at,
-        data["source"],
-        data["event"],
-        data["dest"],
-        data["guard"],
-        tuple(name for name, _ in data["effects"]),
-        data["index"],
-        data["implied"],
-        data.get("request_id"),
-    )

@@ -16,6 +16,7 @@ from fsm._records import Move
 from fsm._result import Result
 from fsm._states import Outcome
 from fsm._toolspec import Context, ToolSpec
+from fsm._versions import records_of
 from fsm._workflow import Workflow
 from fsm.drivers import sync
 from fsm.drivers._pump import Session, Turn, Write
@@ -113,7 +114,7 @@ class Scripted(Session):
     def _happens(self, step: Step, action: Action) -> Event:
         if step.kind == "crash":  # as `resume` does it: everything anew from the journal
             conversation = Conversation(self.conversation.plan, self.conversation.heads)
-            conversation.fold(self.store.read(self.run_id))
+            conversation.fold(self.recorded())
             self.conversation = conversation
             return Resumed(self.clock())
         if step.kind == "expire" and isinstance(action, AskHuman) and action.question.expires_at is not None:
@@ -156,6 +157,7 @@ def play(
         conversation=Conversation(workflow.plan, heads),
         store=store,
         run_id="path",
+        recorded=lambda: records_of(workflow, store, "path"),
         toolbox=stubs,  # type: ignore[arg-type] # a stand-in for what the driver uses of it
         make_client=lambda: client if client is not None else emulator.client(),
         deps=None,
