@@ -9,7 +9,8 @@ FsmError
 │   ├── IllegalMove               the event is not accepted in this state
 │   ├── ConversationEnded         a final state takes no event
 │   ├── RunError                  unknown run id, nothing to answer, answer of the wrong form
-│   └── MissingExtra              an optional dependency is not installed
+│   ├── MissingExtra              an optional dependency is not installed
+│   └── MissingProgram            a program that is no Python package is not on PATH
 ├── ApiError                  the API, or something between
 │   └── WireError                 bytes that are not a message
 ├── IllegalRequest            a request the API would refuse was about to leave
@@ -94,6 +95,17 @@ class MissingExtra(UsageError):  # noqa: N818 - states a fact
     def __init__(self, extra: str, need: str) -> None:
         self.extra = extra
         super().__init__(f"{need} needs the extra '{extra}': pip install 'claude-fsm[{extra}]'")
+
+
+class MissingProgram(UsageError):  # noqa: N818 - states a fact
+    """A program is needed that is not on PATH, or cannot do this. `program` names it."""
+
+    def __init__(self, program: str, need: str, package: str, instead: str) -> None:
+        self.program = program
+        super().__init__(
+            f"{need} needs the program '{program}' on PATH: apt install {package}, brew install {package} or "
+            f"conda install {package}. {instead}"
+        )
 
 
 class ApiError(FsmError):

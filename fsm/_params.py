@@ -295,6 +295,14 @@ def seconds_of(span: str | float | timedelta | None) -> float | None:
     return float(span)
 
 
+def lasting(seconds: float) -> str:
+    """A time span in the largest unit that it is a whole number of: "1 d", "12 h", "90 s"."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
 @frozen(kw_only=True)
 class Limits:
     """What a run may use; reaching one is the event `over_limit`. None: no limit.

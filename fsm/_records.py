@@ -25,13 +25,14 @@ results of its effects), never the functions that decided, so folding a journal 
     park        reason, untouched?: what had begun in the records only (ids of calls, or the Code state)
     resume      trace?
     migrate     from, to (fingerprints), renamed: {state before: state now}, heads (of states that are new)
-    close       state, reason, evidence
+    close       state, ok (as its `Final` says), reason, evidence
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from attrs import field, frozen
@@ -74,6 +75,29 @@ class Move:
         return f"{self.source} --{self.event}{guard}{effects}--> {self.dest}"
 
 
+def move_of(record: Record, seq: int) -> Move:
+    """The move that a record holds; `seq` is its number, from 1."""
+    data = record.data
+    return Move(
+        seq,
+        record.at,
+        data["source"],
+        data["event"],
+        data["dest"],
+        data["guard"],
+        tuple(name for name, _ in data.get("effects") or ()),  # an outline has none
+        data["index"],
+        data["implied"],
+        data.get("request_id"),
+    )
+
+
+def parting(a: Sequence[Move], b: Sequence[Move]) -> int | None:
+    """The index of the first move in which two paths differ, None where they do not."""
+    pairs = enumerate(zip_longest(a, b))
+    return next((n for n, (one, other) in pairs if one is None or other is None or str(one) != str(other)), None)
+
+
 @frozen
 class Verdict:
     """Why a run ended or stands still.
@@ -111,11 +135,18 @@ class Verdict:
         ]
         if self.pending_tool_ids:
             lines.append(f"unanswered calls: {', '.join(self.pending_tool_ids)}")
+        if self.evidence.get("not_resumable"):
+            lines.append(f"not resumable: {self.evidence['not_resumable']}")
         if self.resumable:
             when = moment(self.evidence.get("retry_at"))
             best = f", best after {when}" if when else ""
             lines.append(f"resumable: resume(workflow, result.run_id, journal=result.journal) goes on from here{best}")
         return "\n".join(lines)
+
+
+def is_over(until: float | None, at: float) -> bool:
+    """Whether a time to do something in has run out: at its last instant it has, for whoever looks."""
+    return until is not None and at >= until
 
 
 def moment(at: Any) -> str:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from attrs import field, frozen
 
 from ._actions import Question
+from ._errors import UsageError
 from ._events import Decision
 from ._facts import Reply
-from ._records import Move, Record, Verdict
+from ._records import Move, Record, Verdict, move_of
 from ._state import State
 from ._workflow import WorkflowType
 from .journal import Store
 
 if TYPE_CHECKING:
     from ._conversation import Conversation
-    from .diagram import Format
+    from .diagram import Format, ImageFormat, Options, TextFormat
 
 Answer = str | Sequence[Mapping[str, Any]] | Decision | Mapping[str, Decision]
 """What a person answers: text or content blocks, one decision for all calls, or decisions by call id."""
@@ -131,13 +132,51 @@ class Result:
     @property
     def moves(self) -> tuple[Move, ...]:
         """Every arrow that was taken, in order."""
-        from .drivers._pump import move_of
-
         taken = [record for record in self.records if record.kind == "move"]
         return tuple(move_of(record, number) for number, record in enumerate(taken, 1))
 
-    def diagram(self, format: Format = "svg", **options: Any) -> str:
-        """The picture of the workflow with the path numbered and the current state marked."""
+    @overload
+    def diagram(self, format: TextFormat = ..., *, against: Result | None = ..., **options: Unpack[Options]) -> str: ...
+    @overload
+    def diagram(self, format: ImageFormat, *, against: Result | None = ..., **options: Unpack[Options]) -> bytes: ...
+    @overload
+    def diagram(self, format: Format, *, against: Result | None = ..., **options: Unpack[Options]) -> str | bytes: ...
+    def diagram(
+        self, format: Format = "svg", *, against: Result | None = None, **options: Unpack[Options]
+    ) -> str | bytes:
+        """The picture of the workflow with what the run did: its path numbered, time, tokens, price and failures.
+
+        Args:
+            format: "svg", "png", "pdf", "dot", "mermaid", "state", "table", "json" or "html".
+            against: another run of the workflow: which arrows only one of them took, and where they part.
+            options: see `fsm.diagram.render`.
+
+        Raises:
+            UsageError: an unknown format or option, or `against` is no result.
+            MissingExtra, MissingProgram: what draws is not installed; it says what to install.
+        """
         from .diagram import Overlay, render
 
-        return render(self.workflow.graph, format, overlay=Overlay(self.moves, current=self.state), **options)
+        names = self.workflow.renamed
+        if against is not None:
+            if not isinstance(against, Result):
+                raise UsageError(f"against= takes the result of another run, not {against!r}")
+            other = Overlay.of(against.records, renamed=names)
+            options["overlay"] = Overlay.of(self.records, renamed=names).against(other)
+        elif "overlay" not in options:
+            options["records"], options["renamed"] = self.records, names
+        return render(self.workflow.graph, format, **options)
+
+    def __format__(self, spec: str) -> str:
+        """A picture in a format string: `f"{result:mermaid}"`."""
+        from .diagram import formatted
+
+        return formatted(self.diagram, spec) if spec else str(self)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The picture and the verdict, where a notebook shows the result."""
+        from .diagram import mime_bundle
+
+        return mime_bundle(str(self.verdict), self.diagram, include, exclude)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from ._errors import DeclarationError, WorkflowError
+from ._errors import DeclarationError, UsageError, WorkflowError
 from ._facts import Facts
 from ._graph import Edge, Graph, build_graph
 from ._params import Limits
@@ -18,7 +18,8 @@ from ._state import State
 if TYPE_CHECKING:
     from ._check import Finding
     from ._compile import Plan, Sealed
-    from .diagram import Format
+    from ._drawing import Runs
+    from .diagram import Format, ImageFormat, Options, TextFormat
     from .tools import Toolbox
 
 lenient: ContextVar[bool] = ContextVar("fsm_lenient", default=False)
@@ -127,11 +128,80 @@ class WorkflowType(type):
 
         return check(cls._graph)
 
-    def diagram(cls, format: Format = "svg", **options: Any) -> str:
-        """The picture: "dot", "mermaid", "svg" or "table"."""
+    @overload
+    def diagram(
+        cls,
+        format: TextFormat = ...,
+        *,
+        runs: Runs | None = ...,
+        against: WorkflowType | None = ...,
+        **options: Unpack[Options],
+    ) -> str: ...
+    @overload
+    def diagram(
+        cls,
+        format: ImageFormat,
+        *,
+        runs: Runs | None = ...,
+        against: WorkflowType | None = ...,
+        **options: Unpack[Options],
+    ) -> bytes: ...
+    @overload
+    def diagram(
+        cls, format: Format, *, runs: Runs | None = ..., against: WorkflowType | None = ..., **options: Unpack[Options]
+    ) -> str | bytes: ...
+    def diagram(
+        cls,
+        format: Format = "svg",
+        *,
+        runs: Runs | None = None,
+        against: WorkflowType | None = None,
+        **options: Unpack[Options],
+    ) -> str | bytes:
+        """The picture, always of the table that runs.
+
+        Args:
+            format: "svg", "png", "pdf", "dot", "mermaid", "state", "table", "json" or "html".
+            runs: what runs did is drawn into it: a result, several, the records of a run, a journal (a file, a URL or a
+                store: all its runs of this workflow, by its name), or a table of counts `{(state, event): n}`, in which
+                what it does not name was never taken. One run is numbered, many are a heat map.
+            against: an older version of the workflow: what this one added, removed and led elsewhere.
+            options: see `fsm.diagram.render`.
+
+        Raises:
+            UsageError: an unknown format or option, or nothing that runs can be; it says what is taken.
+            MissingExtra, MissingProgram: what draws is not installed; it says what to install.
+            JournalError: the journal cannot be read.
+        """
         from .diagram import render
 
+        if runs is not None:
+            from ._drawing import overlay_of
+
+            if format == "html" and hasattr(runs, "records"):  # one run, to be stepped through
+                options["records"], options["renamed"] = runs.records, cls._renamed
+            options["overlay"] = overlay_of(runs, cls._graph, cls._renamed)
+        if against is not None:
+            from ._difference import difference
+
+            if not isinstance(against, WorkflowType):
+                raise UsageError(f"against= takes another version of the workflow, not {against!r}")
+            options["difference"] = difference(against.graph, cls._graph, renamed=cls._renamed)
         return render(cls._graph, format, **options)
+
+    def __format__(cls, spec: str) -> str:
+        """A picture in a format string: `f"{Support:mermaid}"`, `f"{Support:table,full}"`."""
+        from .diagram import formatted
+
+        return formatted(cls.diagram, spec) if spec else str(cls)
+
+    def _repr_mimebundle_(
+        cls, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The picture, where a notebook shows the class."""
+        from .diagram import mime_bundle
+
+        return mime_bundle(repr(cls), cls.diagram, include, exclude)
 
     def __repr__(cls) -> str:
         return f"<workflow {cls._name}: {', '.join(cls._states)}>"
@@ -141,6 +211,8 @@ class Workflow(metaclass=WorkflowType):
     """A conversation with Claude as a state machine. Declare states in the class body and lead their events somewhere.
 
     Class options:
+        name: its name in records and pictures, where the class is called otherwise: runs of a class that was renamed go
+            on with `class SupportDesk(Workflow, name="Support")`.
         strict: imply no standard rows; every event must be declared.
         limits: `Limits(...)` for every run of it.
         check: False to draw a broken machine with its findings; it cannot be run.
@@ -164,6 +236,7 @@ class Workflow(metaclass=WorkflowType):
     def __init_subclass__(
         cls,
         *,
+        name: str | None = None,
         strict: bool | None = None,
         limits: Limits | None = None,
         check: bool = True,
@@ -171,7 +244,10 @@ class Workflow(metaclass=WorkflowType):
         **kwargs: Any,
     ) -> None:
         if kwargs:
-            msg = f"'{cls.__name__}': unknown class option {min(kwargs)!r}; known: strict, limits, check, renamed"
+            msg = f"'{cls.__name__}': unknown class option {min(kwargs)!r}; known: name, strict, limits, check, renamed"
+            raise DeclarationError(msg)
+        if name is not None and not (isinstance(name, str) and name):
+            msg = f"'{cls.__name__}': name= takes a name, not {name!r}"
             raise DeclarationError(msg)
         super().__init_subclass__()
         if not isinstance(limits, Limits | None):
@@ -184,11 +260,11 @@ class Workflow(metaclass=WorkflowType):
             states = {name: state if name in vars(cls) else state.as_later() for name, state in states.items()}
         for state in states.values():
             state.sealed = True
-        cls._name = cls.__name__
+        cls._name = cls.__name__ if name is None else name
         cls._states = MappingProxyType(states)
         cls.limits = limits if limits is not None else cls.limits
         is_strict = cls._graph.strict if strict is None else strict  # inherited, as limits are
-        cls._graph = build_graph(cls.__name__, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls))
+        cls._graph = build_graph(cls._name, states, families=frozenset(cls.__mro__), strict=is_strict, doc=_doc(cls))
         cls._renamed = cls._renamed if renamed is None else _renames(cls._graph, renamed)
         cls._plan = cls._toolbox = None
         cls._checked = check and not lenient.get()

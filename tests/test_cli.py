@@ -193,11 +193,7 @@ def test_the_traceback_comes_with_debug_only(write, said):
         (["check", "--foo"], "No such option: --foo"),
         (["run"], "Missing argument 'TARGET'. See: fsm run --help"),
         (["check"], "nothing to check: name a workflow"),
-        (["diagram"], "nothing to draw: name a workflow"),
-        (["diagram", "one.py", "--format", "png"], "--format is one of svg, dot, mermaid, table, not 'png'"),
         (["diagram", "one.py", "--detail", "most"], "--detail is one of simple, default, full, not 'most'"),
-        (["diagram", "one.py", "-o", "x.png"], "x.png says no format: end it in .svg"),
-        (["diagram", "one.py", "one.py", "-o", "x.svg"], "-o takes one picture and 2 are named"),
         (["diagram", "one.py", "--write", "d"], "--write DIR and --check DIR draw all examples"),
         (["diagram", "--check", "nowhere"], "there is no folder nowhere: make it with  fsm diagram --write nowhere"),
         (["run", "one.py", "hi", "--chat"], "Answer has no Human state, so there is nobody to chat with"),
@@ -352,41 +348,6 @@ def test_without_the_extra_diagram_prints_mermaid_and_says_what_to_install(root,
     assert "flowchart" in out
     assert "pip install 'claude-fsm[svg]'" in err
     assert err.count("\n") == 1
-
-
-def test_the_gallery_is_written_and_compared(said, tmp_path, root):
-    code, _, _ = said("diagram", "--write", "pictures")
-    assert code == 0
-    names = {path.name for path in (tmp_path / "pictures").iterdir()}
-    for example in (root / "examples").glob("*.py"):
-        assert {f"{example.stem}.svg", f"{example.stem}.dot", f"{example.stem}.mmd"} <= names
-    index = (tmp_path / "pictures" / "index.md").read_text("utf-8")
-    assert "## Support" in index
-    assert "![The states of Support](support.svg)" in index
-    assert said("diagram", "--check", "pictures")[0] == 0
-
-
-def test_the_comparison_names_files_and_rows_that_differ(said, tmp_path):
-    said("diagram", "--write", "pictures")
-    folder = tmp_path / "pictures"
-    index = folder / "index.md"
-    index.write_text(
-        index.read_text("utf-8").replace("| `approving` Approval | `denied` |", "| `approving` Approval | `refused` |")
-    )
-    (folder / "support.mmd").write_text("old")
-    (folder / "weather.svg").unlink()
-    (folder / "gone.dot").write_text("digraph {}")
-    code, out, _ = said("diagram", "--check", "pictures")
-    assert code == 1
-    assert "pictures/index.md differs" in out
-    assert "Support: - approving Approval · refused · ▶ asking Claude" in out
-    assert "Support: + approving Approval · denied · ▶ asking Claude" in out
-    assert "pictures/support.mmd differs" in out
-    assert "pictures/weather.svg is missing" in out
-    assert "pictures/gone.dot: no example makes it" in out
-    assert said("diagram", "--write", "pictures")[0] == 0
-    assert not (folder / "gone.dot").exists()
-    assert said("diagram", "--check", "pictures")[0] == 0
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""Pictures: same text twice, kinds that look different, runs and findings drawn in, hostile names kept harmless."""
+"""Pictures: same text twice, kinds that look different, runs and findings drawn in."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from xml.etree import ElementTree as ET
 import pytest
 from attrs import frozen
 
-from fsm._effects import Effect, say
+from fsm._effects import say
 from fsm._errors import MissingExtra, UsageError
 from fsm._exits import exits
 from fsm._facts import Facts
 from fsm._graph import Graph, build_graph
-from fsm._guards import Guard, output, rounds_left, said_is
+from fsm._guards import rounds_left, said_is
 from fsm._records import Move
 from fsm._states import Approval, Claude, Code, Final, Human, Tools
 from fsm.diagram import Overlay, render
+from fsm.diagram._looks import LOOKS
 
-FORMATS = ("dot", "mermaid", "svg", "table")
+FORMATS = ("dot", "mermaid", "state", "svg", "table")
 DETAILS = ("simple", "default", "full")
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -235,7 +236,7 @@ def test_labels_do_not_lie_on_boxes():
         else:
             x, y, w, h = (float(outline.get(k)) for k in ("x", "y", "width", "height"))
             boxes.append((x, y, x + w, y + h))
-    labels = canvas.findall(f"{SVG}text")
+    labels = canvas.findall(f"{SVG}g/{SVG}g/{SVG}text")  # of an arrow, of one of its rows
     assert len(labels) == 7
     for label in labels:
         x, y = float(label.get("x")), float(label.get("y"))
@@ -244,8 +245,9 @@ def test_labels_do_not_lie_on_boxes():
 
 def test_a_label_has_a_light_ground_and_no_outline():
     root = parsed(support(), detail="simple")
-    canvas = list(next(g for g in root.findall(f"{SVG}g") if g.get("transform")))
-    labels = [(canvas[n - 1], each) for n, each in enumerate(canvas) if each.tag == f"{SVG}text"]
+    canvas = next(g for g in root.findall(f"{SVG}g") if g.get("transform"))
+    rows = [list(row) for row in canvas.findall(f"{SVG}g/{SVG}g")]
+    labels = [(row[n - 1], each) for row in rows for n, each in enumerate(row) if each.tag == f"{SVG}text"]
     assert labels
     for ground, label in labels:
         assert (ground.tag, ground.get("fill")) == (f"{SVG}rect", "#ffffff")
@@ -257,7 +259,7 @@ def test_a_label_has_a_light_ground_and_no_outline():
 
 def test_the_legend_shows_the_hexagon_of_the_picture():
     root = parsed(support())
-    shapes = [each for each in part(root, "legend").iter(f"{SVG}polygon") if each.get("stroke") == "#8f6b00"]
+    shapes = [each for each in part(root, "legend").iter(f"{SVG}polygon") if each.get("stroke") == LOOKS["Approval"].stroke]
     assert len(shapes) == 1
     corners = {tuple(point.split(",")) for point in shapes[0].get("points").split()}
     assert len(corners) == 6, "a hexagon without flat sides is a rhombus"
@@ -343,175 +345,6 @@ def test_findings_are_red_where_they_are_and_all_are_listed():
         assert all(finding.id in text and finding.problem in text for finding in findings)
 
 
-# --- hostile names (X1) ----------------------------------------------------------------------------------------------
-
-PAYLOADS = (
-    '"]; evil [URL="javascript:alert(1)"]; x [label="',
-    '\\" ] ; s1 -> evil ; [label=\\"',
-    "trailing backslash \\",
-    "\\N \\G \\E \\T \\l \\r",
-    "<TABLE><TR><TD HREF='javascript:alert(1)'>x</TD></TR></TABLE>",
-    "<<b>html label</b>>",
-    "<img src=x onerror=alert(1)>",
-    "<script>alert(1)</script>",
-    "</text></svg><script>alert(1)</script>",
-    "]]><!-- --><?xml version='1.0'?>",
-    "<foreignObject><body onload=alert(1)>",
-    "&lt;script&gt; &amp; &#60;",
-    'x"]; click s1 "javascript:alert(1)"',
-    'x")\n  click s1 call alert()\n  s9("',
-    '%%{init: {"securityLevel": "loose"}}%%',
-    "a:::evil",
-    "classDef default fill:#f00;",
-    "end",
-    "subgraph x",
-    "#quot; #35; #lt;",
-    "`**bold**` _x_ ~~y~~",
-    "1. a list",
-    "- a list",
-    "$$\\href{javascript:alert(1)}{x}$$",
-    "fa:fa-bomb",
-    "a | b || c \\| d",
-    "--> s1 --o s2 ~~~ s3",
-    "[link](javascript:alert(1)) ![i](http://evil.example/i.png)",
-    "line one\nline two\r\n| a | b |\n\n# heading",
-    "nul \x00 bell \x07 escape \x1b[31m red \x9b0m",
-    "bidi \u202e\u2066 gnitset \u200f\ufeff",
-    "lone \ud800 surrogate, \ufffe no character",
-    "\u2028 separators \u2029",
-    "{ } ( ) [ ] ; ' , %",
-    "\N{BOMB} 状態 e\u0301" + "\u0301" * 40,
-    "w" * 5000,
-)
-ALLOWED = {
-    "svg": {"width", "height", "viewBox", "role", "font-family"},
-    "title": set(),
-    "g": {"id", "transform"},
-    "rect": {"x", "y", "width", "height", "rx", "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray"},
-    "polygon": {"points", "fill", "stroke", "stroke-width", "stroke-linejoin"},
-    "polyline": {"points", "fill", "stroke", "stroke-width"},
-    "circle": {"cx", "cy", "r", "fill"},
-    "path": {"d", "fill", "stroke", "stroke-width", "stroke-dasharray"},
-    # No outline: without `paint-order`, which converters do not know, it would cover the letters.
-    "text": {"x", "y", "font-size", "font-weight", "fill", "text-anchor", "letter-spacing"},
-    "tspan": {"fill", "font-weight"},
-}
-
-
-def graph_named(payload: str, *, harmless: bool = False) -> Graph:
-    """Every text that somebody can choose is the payload."""
-    name = "harmless" if harmless else payload
-    guard, effect = Guard(name, bool, doc=name), Effect(name, "say", str, doc=name)
-    model = name.encode("utf-8", "replace").decode()  # one that cannot be sent is refused before it is drawn
-    asking = Claude(model=model, max_tokens=5, history=model, output={"type": "object"})
-    other = Claude(model=model, max_tokens=5, history="other")
-    last = Final()
-    asking.on(end_turn=[other.when(guard).then(effect), last], refusal=[asking.when(guard), last])
-    other.on(end_turn=[asking.when(output("a", name)), last])
-    return build_graph(name, {name: asking, name + " 2": other, name + " 3": last}, doc=name)
-
-
-def drawn(graph: Graph, format: str, payload: str) -> str:
-    findings = [
-        Problem("W3", graph.nodes[1].name, None, None, payload, payload),
-        Problem("W9", payload, payload, None, payload),
-        Problem(payload, graph.nodes[0].name, "end_turn", (graph.nodes[0].name, "end_turn", 0), payload),
-    ]
-    first = graph.nodes[0].name
-    moves = (Move(1, 0.0, first, "end_turn", graph.nodes[1].name), Move(2, 0.0, payload, payload, payload))
-    return render(graph, format, overlay=Overlay(moves, graph.nodes[1].name), findings=findings)
-
-
-def numbered(payloads=PAYLOADS):
-    return [pytest.param(p, id=f"X1-{n:02}") for n, p in enumerate(payloads, 1)]
-
-
-@pytest.mark.parametrize("payload", numbered())
-def test_a_hostile_name_stays_text_in_svg(payload):
-    text = drawn(graph_named(payload), "svg", payload)
-    root, plain = tree(text), tree(drawn(graph_named(payload, harmless=True), "svg", "harmless"))
-    for element in root.iter():
-        tag = element.tag.removeprefix(SVG)
-        assert tag in ALLOWED, tag
-        assert set(element.attrib) <= ALLOWED[tag], element.attrib
-        assert not any("url" in value or "javascript" in value for value in element.attrib.values())
-    assert [ids(root, letter) for letter in "ser"] == [ids(plain, letter) for letter in "ser"]
-    assert not _has_controls(text)
-
-
-@pytest.mark.parametrize("payload", numbered())
-def test_a_hostile_name_stays_a_string_in_dot(payload):
-    text = drawn(graph_named(payload), "dot", payload)
-    plain = drawn(graph_named(payload, harmless=True), "dot", "harmless")
-    assert dot_statements(text) == dot_statements(plain)
-    assert not _has_controls(text)
-
-
-@pytest.mark.parametrize("payload", numbered())
-def test_a_hostile_name_stays_a_label_in_mermaid(payload):
-    text = drawn(graph_named(payload), "mermaid", payload)
-    plain = drawn(graph_named(payload, harmless=True), "mermaid", "harmless")
-    assert mermaid_statements(text) == mermaid_statements(plain)
-    for label in re.findall(r'"([^"\n]*)"', text.split("\n", 1)[1]):
-        rest = re.sub(r"#\d+;|<br/>", "", label)
-        assert not set(rest) & set('#;"<>&\\|[]{}`:$*~%'), label
-        assert rest.isascii(), label
-    assert not _has_controls(text)
-
-
-@pytest.mark.parametrize("payload", numbered())
-def test_a_hostile_name_stays_in_its_cell(payload):
-    text = drawn(graph_named(payload), "table", payload)
-    plain = drawn(graph_named(payload, harmless=True), "table", "harmless")
-    shape = [markdown_shape(lines.splitlines()) for lines in (text, plain)]
-    assert shape[0] == shape[1]
-    bare = re.sub(r"`[^`\n|]+`", "", text)
-    assert not re.search(r"[<>\[\]`\\]", bare), bare
-    assert not re.search(r"&(?!#\d+;)", bare)
-    assert not _has_controls(text)
-
-
-def test_two_names_that_look_alike_stay_two_boxes():
-    first, second = model(), model()
-    first.on(end_turn=second)
-    second.on(end_turn=first)
-    root = parsed(build_graph("Twins", {"a" * 100 + "1": first, "a" * 100 + "2": second}), detail="simple")
-    assert ids(root, "s") == {"s0", "s1", "s2"}
-
-
-def test_the_words_of_a_hostile_name_can_still_be_read():
-    name = '<b> "x" & \\N'
-    text = render(build_graph("W", {name: Final()}), "svg")
-    assert name in words(tree(text))
-
-
-def _has_controls(text: str) -> bool:
-    return bool(
-        re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
-    )
-
-
-def dot_statements(text: str) -> list[str]:
-    """The statements with every quoted string emptied; fails where quotes do not match."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
-    assert '"' not in bare.replace('""', "")
-    assert "<" not in bare, "no HTML label"
-    assert not re.search(r"\b(URL|href|image|target)\b", bare)
-    return bare.splitlines()
-
-
-def mermaid_statements(text: str) -> list[str]:
-    """The lines with every label emptied."""
-    head, *lines = re.sub(r'"[^"\n]*"', '""', text).splitlines()
-    assert head.startswith("%%{init:")
-    assert not any(re.match(r"\s*(click|link|href|call)\b|%%", line) for line in lines)
-    return lines
-
-
-def markdown_shape(lines: list[str]) -> list[str]:
-    return [f"table {line.count('|')}" if line.startswith("|") else line[:1] for line in lines]
-
-
 # --- layout engines --------------------------------------------------------------------------------------------------
 
 
@@ -561,7 +394,7 @@ def test_a_dot_on_path_wins(monkeypatch, tmp_path):
     assert float(root.get("width")) == 777 + 40
 
 
-@pytest.mark.parametrize(("option", "value"), [("format", "png"), ("detail", "huge")])
+@pytest.mark.parametrize(("option", "value"), [("format", "jpeg"), ("detail", "huge")])
 def test_an_unknown_option_names_the_known_ones(option, value):
     with pytest.raises(UsageError, match=f"{option}='{value}' is not one of .*'(svg|simple)'"):
         render(support(), **{option: value})

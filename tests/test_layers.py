@@ -40,7 +40,7 @@ PURE: tuple[tuple[str, ...], ...] = (
     ("_states",),
     ("_exits",),
     ("_graph",),
-    ("_check",),
+    ("_check", "_difference"),
     ("_compile",),
     ("_rows",),
     ("_single",),
@@ -57,6 +57,7 @@ IMPURE: tuple[tuple[str, ...], ...] = (
     ("_results", "_telemetry"),
     ("tools", "diagram", "stores"),
     ("drivers",),
+    ("_drawing",),
     ("_workflow",),
     ("_terminal",),
     ("_result", "_strands"),
@@ -68,7 +69,7 @@ IMPURE: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("demo",),
     ("pytest_plugin", "cli"),
-    ("__main__",),
+    ("__main__", "mkdocs", "sphinx"),
 )
 ROW = {unit: number for number, units in enumerate((*PURE, *IMPURE)) for unit in units}
 
@@ -100,6 +101,9 @@ OWNERS: dict[str, frozenset[str]] = {
     "psycopg_pool": frozenset({"stores"}),
     "opentelemetry": frozenset({"_telemetry"}),
     "pytest": frozenset({"pytest_plugin"}),
+    "docutils": frozenset({"sphinx"}),
+    "sphinx": frozenset({"sphinx"}),
+    "mkdocs": frozenset({"mkdocs"}),
     "hypothesis": frozenset({"testing"}),
 }
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from examples.support import Shop, Support
+from fsm import run as start
 from fsm.stores.sqlite import SqliteStore
 from fsm.testing import Emulator, replies, serve
 
@@ -94,8 +96,11 @@ def test_every_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
         "stop_reason": "end_turn",
     }
     (tmp_path / "result.json").write_text(json.dumps(result))
-    SqliteStore(tmp_path / "runs.db").close()
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    with SqliteStore(tmp_path / "runs.db") as store:
+        client = Emulator([replies.text("Hello.")]).client()
+        start(Support, "Hi", run_id="order-7", journal=store, client=client, deps=Shop())
+    for folder in ("examples", "diagrams"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     run = subprocess.run(
         [sys.executable, "-m", "fsm.cli", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -59,6 +59,7 @@ RESERVED = frozenset(
         "_name",
         "_states",
         "_graph",
+        "_repr_mimebundle_",
         "_plan",
         "_toolbox",
         "_checked",

@@ -10,7 +10,7 @@ import typer
 
 from ._errors import CommandError
 from ._load import load_workflows
-from ._pictures import format_of, write_text
+from ._pictures import format_of, write_file
 from ._show import BAD, DIM, GOOD, HEAD, WARN, Screen, style_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check(
 
             text = render(workflow.graph, format_of(draw), findings=findings)
             screen.line()
-            screen.line("drawn: ", str(write_text(draw, text)), indent=2)
+            screen.line("drawn: ", str(write_file(draw, text)), indent=2)
     return 1 if wrong else 0
 
 

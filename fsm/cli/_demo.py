@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._client import live_client
+from ._gallery_runs import QUESTION, support_replies
 from ._load import examples_folder, load_module
 from ._part import FOLDER, Part, dollars, pace, show_code
 from ._pictures import HOW_SVG, write_picture
@@ -18,11 +19,9 @@ from ._show import BAD, DIM, GOOD, HEAD, Screen
 
 if TYPE_CHECKING:
     from fsm import Question
-    from fsm.testing import Reply
 
     from ._telling import Narrator
 
-QUESTION = "My espresso machine arrived broken. It is order 7 or order 8, please refund it."
 SCRIPTED = ("tool_use", "tool_results", "overloaded_error", "max_tokens", "tool_use", "approval_needed", "approved",
             "tool_results", "end_turn")  # fmt: skip
 """The moves of the first part when everything works."""
@@ -52,26 +51,10 @@ def _scripted(screen: Screen) -> Iterator[Part]:
 
     from ._watched import endless, forgetful
 
-    with serve(Emulator(_support_replies(), latency=pace(screen))) as server, server.client() as client:
+    with serve(Emulator(support_replies(), latency=pace(screen))) as server, server.client() as client:
         yield _support(screen, client, f"an emulator of the API on {server.url}: no key, no network", SCRIPTED)
     yield forgetful(screen)
     yield endless(screen)
-
-
-def _support_replies() -> tuple[Reply, ...]:
-    """Everything that goes wrong on a normal day: an overloaded API, a reply that is cut in the middle of a call."""
-    from fsm.testing import replies
-
-    refund = {"number": "7", "euros": 249.0}
-    return (
-        replies.tool_uses(
-            ("find_order", {"number": "7"}), ("find_order", {"number": "8"}), text="I look at both orders."
-        ),
-        replies.overloaded(retry_after=0.5),
-        replies.max_tokens("Order 7 is the espresso machine.", tool=("refund", refund)),
-        replies.tool_use("refund", refund, text="Order 7 is the espresso machine. I ask for the refund."),
-        replies.text("Done: 249.00 euros for your espresso machine, order 7, are on their way back to you."),
-    )
 
 
 def _support(screen: Screen, client: Any, to_whom: str, expected: tuple[str, ...] = ()) -> Part:
@@ -99,7 +82,7 @@ def _support(screen: Screen, client: Any, to_whom: str, expected: tuple[str, ...
     )
     show_result(screen, result)
     screen.busy("drawing …")
-    overlay = Overlay(result.moves, current=result.state)
+    overlay = Overlay.of(result.records)
     picture = write_picture(FOLDER, "support", module.Support.graph, overlay=overlay)
     screen.stop()
     verdict = result.verdict

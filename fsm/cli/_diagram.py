@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fsm._errors import MissingExtra
 
 from ._errors import CommandError
-from ._load import load_workflows
-from ._pictures import HOW_SVG, format_of, write_text
+from ._load import load_workflow, load_workflows
+from ._pictures import HOW_SVG, SUFFIXES, format_of, write_file
+from ._runs_open import found, opened
 
-FORMATS = ("svg", "dot", "mermaid", "table")
+if TYPE_CHECKING:
+    from fsm import Workflow
+    from fsm._difference import Difference
+
+FORMATS = ("svg", "png", "pdf", "html", "mermaid", "state", "dot", "table", "json")
 DETAILS = ("simple", "default", "full")
+THEMES = ("light", "dark", "auto")
+_BINARY = frozenset({"png", "pdf"})
+_SINGLE = _BINARY | {"svg", "html", "json"}  # a file of these holds one picture
+_WORDS = ("history", "prefix")
 
 
 def diagram(
@@ -27,25 +38,69 @@ def diagram(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("--format", metavar="|".join(FORMATS), help="Default: what FILE ends in; printed, mermaid."),
+        typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}. Default: what FILE ends in; mermaid."),
     ] = None,
+    simple: Annotated[bool, typer.Option("--simple", help="Draw only the workflow's own rows.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Draw every row by itself, standard rows too.")] = False,
     detail: Annotated[
-        str,
-        typer.Option("--detail", metavar="|".join(DETAILS), help="How much of the standard rows is drawn."),
-    ] = "default",
+        str | None,
+        typer.Option("--detail", metavar="DETAIL", help="simple, full, or default, which sums standard rows up."),
+    ] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option("--theme", metavar="THEME", help="light, dark, or auto (SVG, HTML), which follows the reader's."),
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--groups",
+            metavar="NAME=STATE,...",
+            help="Draw a frame around these states; may be repeated. Or: history, prefix.",
+        ),
+    ] = None,
+    fold: Annotated[
+        list[str] | None,
+        typer.Option("--fold", metavar="NAME", help="Draw this group as one box, `all`: each; may be repeated."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Draw what this run did; it is in the journal.")
+    ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal", "-j", envvar="FSM_JOURNAL", metavar="WHERE", help="Of --run: a file, or postgresql://..."
+        ),
+    ] = None,
+    runs: Annotated[
+        str | None,
+        typer.Option("--runs", metavar="WHERE", help="Draw what all runs of the workflow in this journal did."),
+    ] = None,
+    bodies: Annotated[
+        bool, typer.Option("--bodies/--no-bodies", help="HTML of a run: what was said in it, or not.")
+    ] = True,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="OLD",
+            help="Draw what changed since OLD: a TARGET, or a file that --format json wrote.",
+        ),
+    ] = None,
     write: Annotated[
         Path | None, typer.Option("--write", metavar="DIR", help="Write the pictures of all examples, and index.md.")
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(
-            "--check", metavar="DIR", help="Compare the pictures in DIR with the examples; exit 1 if they differ."
-        ),
+        typer.Option("--check", metavar="DIR", help="Name what of the pictures in DIR differs; exit 1 if any does."),
     ] = None,
 ) -> int:
-    """Draw workflows: SVG, Graphviz, Mermaid (GitHub draws it) or a Markdown table."""
+    """Draw workflows: the table that runs, what runs did on it, what a version changed.
+
+    GitHub draws Mermaid (and state, its plainer form). SVG needs no program, PNG and PDF need Graphviz's dot.
+    """
     _known("--format", format, FORMATS)
     _known("--detail", detail, DETAILS)
+    _known("--theme", theme, THEMES)
     if write is not None or compare is not None:
         if targets or output is not None or (write is not None and compare is not None):
             raise CommandError("--write DIR and --check DIR draw all examples: give one of them, and no TARGET")
@@ -55,25 +110,145 @@ def diagram(
     if not targets:
         raise CommandError("nothing to draw: name a workflow as file.py:Class or module:Class, or give --write DIR")
     workflows = [workflow for target in targets for workflow in load_workflows(target)]
-    if output is not None and len(workflows) != 1:
-        names = ", ".join(workflow.name for workflow in workflows)
-        raise CommandError(f"-o takes one picture and {len(workflows)} are named ({names}): run it once for each")
-    chosen: Any = format or (format_of(output) if output is not None else "mermaid")
+    chosen = _format(format, output)
+    _refuse_several(workflows, chosen, output, named=run is not None or against is not None)
+    if chosen in _BINARY and output is None and sys.stdout.isatty():
+        name = workflows[0].name.lower()
+        raise CommandError(f"{chosen} is binary and would garble the terminal: write it with -o {name}.{chosen}")
+    options = {
+        "detail": _detail(detail, simple=simple, full=full),
+        "theme": theme,
+        "groups": _groups(groups or []),
+        "folded": _folded(fold or []),
+        "bodies": bodies,
+    }
     for workflow in workflows:
-        try:
-            text = workflow.diagram(chosen, detail=detail, findings=workflow.check())
-        except MissingExtra as error:
-            typer.echo(workflow.diagram("mermaid", detail=detail, findings=workflow.check()), nl=False)
-            raise CommandError(
-                f"SVG cannot be drawn here, so Mermaid was printed instead. For SVG: {HOW_SVG}, or install Graphviz"
-            ) from error
-        if output is None:
-            typer.echo(text, nl=not text.endswith("\n"))
-        else:
-            typer.echo(f"{workflow.name}: {write_text(output, text)}")
+        more = _overlay(workflow, run, journal, runs)
+        if against is not None:
+            more["difference"] = _difference(against, workflow)
+        drawn = _drawn(workflow, chosen, {**options, **more})
+        _deliver(workflow, drawn, output)
+        if against is not None and output is not None:
+            typer.echo("\n".join(f"    {line}" for line in str(more["difference"]).splitlines()))
     return 0
 
 
-def _known(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+# ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _known(option: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
         raise CommandError(f"{option} is one of {', '.join(choices)}, not {value!r}")
+
+
+def _format(format: str | None, output: Path | None) -> str:
+    if format is None:
+        return "mermaid" if output is None else format_of(output)
+    says = SUFFIXES.get(output.suffix.lower()) if output is not None else None
+    if says not in {None, format} and (says, format) != ("mermaid", "state"):
+        raise CommandError(f"{output} is named as {says}, and --format says {format}: leave one of the two out")
+    return format
+
+
+def _refuse_several(workflows: Sequence[type[Workflow]], format: str, output: Path | None, *, named: bool) -> None:
+    """What holds, or is about, one workflow cannot be made of several."""
+    if len(workflows) == 1:
+        return
+    names = ", ".join(workflow.name for workflow in workflows)
+    if output is not None:
+        raise CommandError(f"-o takes one picture and {len(workflows)} are named ({names}): run it once for each")
+    if format in _SINGLE:
+        raise CommandError(f"{format} holds one picture and {len(workflows)} are named ({names}): run it once for each")
+    if named:
+        raise CommandError(f"--run and --against are about one workflow, and {len(workflows)} are named ({names})")
+
+
+def _detail(detail: str | None, *, simple: bool, full: bool) -> str:
+    given = {word for word, is_given in (("simple", simple), ("full", full)) if is_given}
+    given |= {detail} if detail is not None else set()
+    if len(given) > 1:
+        raise CommandError("--simple, --full and --detail say the same thing: give one of them")
+    return given.pop() if given else "default"
+
+
+def _groups(given: Sequence[str]) -> Any:
+    if not given:
+        return None
+    if len(given) == 1 and given[0] in _WORDS:
+        return given[0]
+    named = {}
+    for each in given:
+        name, equals, states = each.partition("=")
+        listed = [state.strip() for state in states.split(",") if state.strip()]
+        if not (name and equals and listed):
+            raise CommandError(f"--groups takes NAME=STATE,STATE or one of {', '.join(_WORDS)}, not {each!r}")
+        if name in named:
+            raise CommandError(f"--groups names {name!r} twice: list all of its states in one")
+        named[name] = listed
+    return named
+
+
+def _folded(given: Sequence[str]) -> bool | tuple[str, ...]:
+    return True if "all" in given else tuple(given)
+
+
+def _overlay(workflow: type[Workflow], run: str | None, journal: str | None, runs: str | None) -> dict[str, Any]:
+    """What runs did, for `render`."""
+    if run is not None and runs is not None:
+        raise CommandError("--run draws one run and --runs all of them: give one of the two")
+    if run is not None:
+        with opened(journal) as place:
+            summary = found(place, run)
+            if summary.workflow != workflow.name:
+                raise CommandError(f"run {summary.run_id} is a run of {summary.workflow}, not of {workflow.name}")
+            return {"records": tuple(place.store.read(summary.run_id)), "renamed": workflow.renamed}
+    if runs is not None:
+        from fsm._drawing import overlay_of
+
+        with opened(runs) as place:
+            overlay = overlay_of(place.store, workflow.graph, workflow.renamed)
+        if not overlay.runs:
+            raise CommandError(f"{place.name} has no run of {workflow.name}: `fsm runs ls{place.options}` lists them")
+        return {"overlay": overlay}
+    return {}
+
+
+def _difference(old: str, workflow: type[Workflow]) -> Difference:
+    from fsm._difference import difference
+
+    if not old.endswith(".json"):
+        return difference(load_workflow(old).graph, workflow.graph, renamed=workflow.renamed)
+    from fsm.diagram import from_json
+
+    try:
+        before = from_json(Path(old).read_text("utf-8"))
+    except OSError as error:
+        raise CommandError(f"{old} cannot be read: {error.strerror or error}") from error
+    # JSON has the names of effects and not what they say, so the graph of today is compared by names, too.
+    return difference(before, from_json(workflow.diagram("json")), renamed=workflow.renamed)
+
+
+# ── what comes of it ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _drawn(workflow: type[Workflow], format: Any, options: dict[str, Any]) -> str | bytes:
+    options["findings"] = workflow.check()
+    try:
+        drawn: str | bytes = workflow.diagram(format, **options)
+    except MissingExtra as error:
+        typer.echo(workflow.diagram("mermaid", **options), nl=False)
+        raise CommandError(
+            f"{format} cannot be drawn here, so Mermaid was printed instead. For {format}: {HOW_SVG}, or install "
+            "Graphviz (apt install graphviz, brew install graphviz)"
+        ) from error
+    return drawn
+
+
+def _deliver(workflow: type[Workflow], drawn: str | bytes, output: Path | None) -> None:
+    if output is not None:
+        typer.echo(f"{workflow.name}: {write_file(output, drawn)}")
+    elif isinstance(drawn, bytes):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(drawn)
+    else:
+        typer.echo(drawn, nl=not drawn.endswith("\n"))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from fsm._errors import MissingExtra
 from fsm._graph import Graph
 
 from ._errors import CommandError
 
-Format: TypeAlias = Literal["svg", "dot", "mermaid", "table"]
+if TYPE_CHECKING:
+    from fsm.diagram import Format
 
 SUFFIXES: Mapping[str, Format] = {
     ".svg": "svg",
-    ".dot": "dot",
-    ".gv": "dot",
+    ".png": "png",
+    ".pdf": "pdf",
+    ".html": "html",
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
     ".md": "table",
+    ".json": "json",
 }
 HOW_SVG = "pip install 'claude-fsm[svg]'"
 
@@ -34,12 +39,12 @@ def write_picture(folder: Path, stem: str, graph: Graph, **options: Any) -> Path
 
     make_folder(folder)
     try:
-        return write_text(folder / f"{stem}.svg", render(graph, "svg", **options))
+        return write_file(folder / f"{stem}.svg", render(graph, "svg", **options))
     except MissingExtra:
-        return write_text(folder / f"{stem}.mmd", render(graph, "mermaid", **options))
+        return write_file(folder / f"{stem}.mmd", render(graph, "mermaid", **options))
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_file(path: Path, data: str | bytes) -> Path:
     """Write a file into a folder that is there: a path that was mistyped must not make folders.
 
     Raises:
@@ -48,7 +53,7 @@ def write_text(path: Path, text: str) -> Path:
     if not path.parent.exists():
         raise CommandError(f"cannot write {path}: there is no folder {path.parent}. Make it, or choose another place")
     try:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror or error}. Choose another place") from error
     return path

@@ -15,8 +15,8 @@ from fsm._terminal import clean, one_line
 from ._client import live_client, stops_at_a_step
 from ._errors import CommandError
 from ._load import load_object, load_workflow
-from ._pictures import format_of, write_text
-from ._runs_open import Opened, at, open_journal, pairs_of
+from ._pictures import format_of, write_file
+from ._runs_open import Opened, at, kept_open, pairs_of
 from ._show import DIM, HEAD, Screen
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def run(
             "--journal",
             "-j",
             metavar="WHERE",
-            help="Record it there: a file, or postgresql://...; `fsm runs` goes on with it. Default: in memory.",
+            help="Record it there: a file, postgresql://..., or file.py:NAME of a store or of a function that opens "
+            "one; `fsm runs` goes on with it. Default: in memory.",
         ),
     ] = None,
     draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE", help="Draw the path that it took.")] = None,
@@ -102,13 +103,8 @@ def _kept(journal: str | None) -> Iterator[Store | None]:
     if journal is None:
         yield None
         return
-    store = open_journal(journal)
-    try:
+    with kept_open(journal) as store:
         yield store
-    finally:
-        close = getattr(store, "close", None)
-        if close is not None:
-            close()
 
 
 def _refuse_broken(workflow: type[Workflow]) -> None:
@@ -241,7 +237,7 @@ def _end(screen: Screen, result: Result, *, target: str, place: Opened | None, c
         screen.line((words, DIM), indent=4)
     if draw is not None:
         text = result.diagram(format_of(draw))
-        screen.line(("drawn: ", DIM), one_line(clean(write_text(draw, text))), indent=4)
+        screen.line(("drawn: ", DIM), one_line(clean(write_file(draw, text))), indent=4)
     if result.ok:
         return OK
     if result.verdict.reason == "interrupted":

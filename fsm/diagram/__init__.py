@@ -1,27 +1,76 @@
-"""A graph, with a run and findings where wanted, as a picture: SVG, DOT, Mermaid, or a Markdown table.
+"""A graph, with a run and findings where wanted, as a picture: SVG, PNG, PDF, DOT, Mermaid, a table, or JSON.
 
 Graph → `Picture` (sorted, generated ids, merged arrows) → one renderer a format. The only package that uses Graphviz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
+from fsm._difference import Difference
 from fsm._errors import UsageError
 from fsm._graph import Graph
+from fsm._records import Record
 
 from ._dot import to_dot
 from ._extract import make_picture
+from ._faces import formatted, mime_bundle
+from ._groups import Folded, Groups, grouped
+from ._html import to_html
+from ._image import ImageFormat, to_image
+from ._json import from_json, to_json
 from ._mermaid import to_mermaid
-from ._model import Detail
-from ._overlay import Overlay
+from ._model import Detail, Picture, Theme
+from ._overlay import Counts, Overlay
+from ._state_diagram import to_state_diagram
 from ._svg import to_svg
 from ._table import to_table
 
-__all__ = ["Detail", "Format", "Overlay", "render"]
+__all__ = [
+    "Counts",
+    "Detail",
+    "Format",
+    "ImageFormat",
+    "Options",
+    "Overlay",
+    "TextFormat",
+    "Theme",
+    "formatted",
+    "from_json",
+    "mime_bundle",
+    "render",
+]
 
-Format = Literal["dot", "mermaid", "svg", "table"]
+TextFormat = Literal["svg", "dot", "mermaid", "state", "table", "json", "html"]
+Format = Literal[TextFormat, ImageFormat]
+
+
+class Options(TypedDict, total=False):
+    """What `render` takes besides the graph and the format; its docstring says what each means."""
+
+    overlay: Overlay | None
+    difference: Difference | None
+    detail: Detail
+    findings: Iterable[Any]
+    theme: Theme | None
+    groups: Groups | None
+    folded: Folded
+    records: Iterable[Record] | None
+    bodies: bool
+    renamed: Mapping[str, str]
+
+
+@overload
+def render(graph: Graph, format: TextFormat = "svg", **options: Unpack[Options]) -> str: ...
+
+
+@overload
+def render(graph: Graph, format: ImageFormat, **options: Unpack[Options]) -> bytes: ...
+
+
+@overload
+def render(graph: Graph, format: Format, **options: Unpack[Options]) -> str | bytes: ...
 
 
 def render(
@@ -29,28 +78,82 @@ def render(
     format: Format = "svg",
     *,
     overlay: Overlay | None = None,
+    difference: Difference | None = None,
     detail: Detail = "default",
     findings: Iterable[Any] = (),
-) -> str:
+    theme: Theme | None = None,
+    groups: Groups | None = None,
+    folded: Folded = False,
+    records: Iterable[Record] | None = None,
+    bodies: bool = True,
+    renamed: Mapping[str, str] | None = None,
+) -> str | bytes:
     """A graph as a picture; equal graphs give equal text.
 
     Args:
         graph: the declared workflow.
-        format: `svg` (self-contained), `dot`, `mermaid` (a flowchart that GitHub draws) or `table` (Markdown).
-        overlay: a run: its moves are numbered on the arrows, the state it is in is marked.
+        format: `svg` (self-contained), `png` or `pdf` (bytes), `dot`, `mermaid` (a flowchart that GitHub draws),
+            `state` (Mermaid's state diagram), `table` (Markdown), `json` (the whole graph, see `_json`) or
+            `html` (a page that stands alone: a run to step through, or the workflow to look at).
+        overlay: what runs did (`Overlay.of`, `of_runs`, `of_counts`): the moves of one are numbered on the arrows and
+            the state it is in is marked; many make a heat map.
+        difference: what this version changed of another one (`fsm._difference.difference(older, graph)`).
         detail: `simple` draws the workflow's own rows, `default` sums the standard rows up beside them, `full` draws
             every row by itself. A standard row that was taken, or that has a finding, is always drawn.
         findings: objects with `id`, `state`, `event`, `edge` (or None) and `problem`; what they are about is red.
+        theme: of SVG (without: `light`) and HTML (without: `auto`): `light`, `dark`, or `auto`, which follows the
+            reader's colour scheme.
+        groups: frames around states: names of groups (`outer/inner` for one in another) and the states in each, or
+            `history` (Claude states of one history, and what serves only these), or `prefix` (names up to the first
+            `_`). Without, the groups that the workflow has.
+        folded: draws groups as one box each: True for all, or their names.
+        records: the journal of a run, instead of `overlay`; HTML steps through it.
+        bodies: of HTML: False leaves out what people, models, tools and prompts said: a page to be shown around.
+        renamed: of HTML with records: what states of older versions are called now (`Workflow.renamed`).
 
     Raises:
-        UsageError: an unknown format or detail.
+        UsageError: an unknown format, detail, theme, group or state.
         MissingExtra: SVG without `dot` on PATH and without the extra `svg`; install one, or take another format.
+        MissingProgram: PNG or PDF without Graphviz's `dot` on PATH; install it, or take SVG.
     """
     _known("format", format, Format)
     _known("detail", detail, Detail)
-    picture = make_picture(graph, overlay=overlay, detail=detail, findings=findings, merged=format != "table")
-    renderers = {"svg": to_svg, "dot": to_dot, "mermaid": to_mermaid, "table": to_table}
-    return renderers[format](picture)
+    if theme is None:
+        theme = "auto" if format == "html" else "light"
+    _known("theme", theme, Theme)
+    graph = grouped(graph, groups)
+    if records is not None:
+        records = tuple(records)
+        overlay = Overlay.of(records, renamed=renamed)
+        if format == "html":
+            overlay = Overlay(overlay.moves)  # the page itself tells where the run is, and what each move cost
+    if format == "json":
+        overlay = overlay.on(graph) if overlay is not None else None
+        return to_json(graph, overlay=overlay, difference=difference, detail=detail, findings=findings)
+    picture = make_picture(
+        graph,
+        overlay=overlay,
+        difference=difference,
+        detail=detail,
+        findings=findings,
+        merged=format != "table",
+        folded=folded,
+    )
+    if format == "png" or format == "pdf":  # noqa: PLR1714 - mypy narrows a literal by comparing, not by `in`
+        return to_image(to_svg(picture, theme="dark" if theme == "dark" else "light"), format)
+    if format == "svg":
+        return to_svg(picture, theme=theme)
+    if format == "html":
+        return to_html(picture, graph, records=records, bodies=bodies, theme=theme, renamed=renamed)
+    return _RENDERERS[format](picture)
+
+
+_RENDERERS: Mapping[str, Callable[[Picture], str]] = {
+    "dot": to_dot,
+    "mermaid": to_mermaid,
+    "state": to_state_diagram,
+    "table": to_table,
+}
 
 
 def _known(option: str, value: str, choices: Any) -> None:

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fsm._alphabet import ALPHABET, Group
+from fsm._difference import Difference
 from fsm._graph import Edge, Graph, Node
-from fsm._records import Move
+from fsm._params import lasting
 from fsm._states import Approval, Claude, Code, Human
 
+from ._groups import Folded, Groups, fold, framed, grouped
+from ._marks import Marks
 from ._model import Arrow, Box, Detail, Line, Note, Picture
 from ._overlay import Key, Overlay
 from ._text import clean, short, wrapped
@@ -29,38 +32,31 @@ def make_picture(
     detail: Detail = "default",
     findings: Iterable[Any] = (),
     merged: bool = True,
+    groups: Groups | None = None,
+    folded: Folded = False,
+    difference: Difference | None = None,
 ) -> Picture:
     """The picture of a graph, with a run and findings where given.
 
-    `merged` draws one arrow for all rows between two states.
+    `merged` draws one arrow for all rows between two states, `difference` what this version changed; `groups` and
+    `folded` are those of `render`.
     """
-    return _Maker(graph, overlay, detail, tuple(findings), merged=merged).picture()
+    graph = grouped(graph, groups)
+    maker = _Maker(Marks(graph, overlay, difference), detail, tuple(findings), merged=merged)
+    return fold(framed(maker.picture(), maker.graph), folded)
 
 
 class _Maker:
-    def __init__(
-        self, graph: Graph, overlay: Overlay | None, detail: Detail, findings: tuple[Any, ...], *, merged: bool
-    ) -> None:
-        self.graph, self.overlay, self.detail, self.merged = graph, overlay, detail, merged
-        known = {edge.key: edge for edge in graph.edges}
-        self.seqs: dict[Key, list[int]] = {}
-        self.strays: list[Move] = []
-        for move in overlay.moves if overlay else ():
-            key = (move.source, move.event, move.index)
-            if key in known and known[key].dest == move.dest:
-                self.seqs.setdefault(key, []).append(move.seq)
-            else:
-                self.strays.append(move)
-        self.visited = {name for m in (overlay.moves if overlay else ()) for name in (m.source, m.dest)}
-        if overlay is not None:
-            self.visited.add(overlay.current or graph.initial)
+    def __init__(self, marks: Marks, detail: Detail, findings: tuple[Any, ...], *, merged: bool) -> None:
+        self.marks, self.detail, self.merged = marks, detail, merged
+        self.overlay, self.graph = marks.overlay, marks.graph
         self.edge_findings: dict[Key, list[str]] = {}
         self.state_findings: dict[str, list[str]] = {}
         self.findings = findings
         for finding in findings:
-            self._place(finding, known)
-        self.ids = {node.name: f"s{place}" for place, node in enumerate(graph.nodes, 1)}
-        self.histories = {node.history for node in graph.nodes if node.history}
+            self._place(finding, self.marks.known)
+        self.ids = {node.name: f"s{place}" for place, node in enumerate(self.graph.nodes, 1)}
+        self.histories = {node.history for node in self.graph.nodes if node.history}
 
     def _place(self, finding: Any, known: dict[Key, Edge]) -> None:
         """The edge that it names, or the edges of its event, or the state; the note lists it in any case."""
@@ -74,22 +70,30 @@ class _Maker:
             _add(self.state_findings, finding.state, finding.id)
 
     def picture(self) -> Picture:
-        shown = [edge for edge in self.graph.edges if self._is_drawn(edge)]
-        hidden = [edge for edge in self.graph.edges if not self._is_drawn(edge)]
+        shown: list[Edge] = []
+        hidden: list[Edge] = []
+        for edge in self.graph.edges:
+            (shown if self._is_drawn(edge) else hidden).append(edge)
         boxes = tuple(self._box(node) for node in self.graph.nodes if self._has_box(node, shown))
         arrows = (*self._arrows(shown), *self._retries(shown, hidden))
-        notes = [*self._standard(hidden), *self._wrong(), *self._stray()]
+        notes = [*self._standard(hidden), *self._wrong(), *self.marks.notes()]
         legend = tuple(self._legend(boxes, arrows))
         return Picture(
-            clean(self.graph.name), clean(self.graph.doc.strip().split("\n\n")[0]), boxes, arrows, tuple(notes), legend
+            clean(self.graph.name),
+            clean(self.graph.doc.strip().split("\n\n")[0]),
+            boxes,
+            arrows,
+            tuple(notes),
+            legend,
+            facts=self.marks.facts(),
         )
 
     def _is_drawn(self, edge: Edge) -> bool:
-        single = edge.key in self.seqs or edge.key in self.edge_findings
+        single = self.marks.is_told(edge) or edge.key in self.edge_findings
         return not edge.implied or self.detail == "full" or single
 
     def _has_box(self, node: Node, shown: Sequence[Edge]) -> bool:
-        if not node.is_exit or node.name in self.visited or node.name in self.state_findings:
+        if not node.is_exit or node.name in self.marks.visited or node.name in self.state_findings:
             return True
         return any(edge.dest == node.name for edge in shown)
 
@@ -105,9 +109,14 @@ class _Maker:
             initial=node.initial,
             is_exit=node.is_exit,
             current=self.overlay is not None and self.overlay.current == node.name,
-            faded=self.overlay is not None and node.name not in self.visited,
+            faded=self.overlay is not None and node.name not in self.marks.visited,
             findings=_once(self.state_findings.get(node.name, ())),
             title=_sentence(f"{clean(node.name)} ({node.kind})", clean(node.where)),
+            states=(node.name,),
+            tally=self.overlay.states.get(node.name) if self.overlay is not None else None,
+            heat=self.marks.state_heat(node.name),
+            change=self.marks.state_change(node.name),
+            facts=self.marks.state_words(node.name),
         )
 
     def _details(self, node: Node) -> Iterable[str]:
@@ -126,7 +135,7 @@ class _Maker:
         elif isinstance(state, (Approval, Human)):
             yield "a person decides" if isinstance(state, Approval) else "a person speaks"
             if state.within is not None:
-                yield f"within {_duration(state.within)}"
+                yield f"within {lasting(state.within)}"
         elif isinstance(state, Code):
             yield short(clean(getattr(state.fn, "__name__", "function")), limit) + "()"
 
@@ -135,13 +144,13 @@ class _Maker:
     def _arrows(self, shown: Sequence[Edge]) -> tuple[Arrow, ...]:
         groups: dict[object, list[Edge]] = {}
         for edge in shown:
-            merged = (edge.source, edge.dest, edge.implied)
-            groups.setdefault(merged if self.merged else edge.key, []).append(edge)
+            merged = (edge.source, edge.dest, edge.implied, self.marks.is_gone(edge))
+            groups.setdefault(merged if self.merged else (edge.key, self.marks.is_gone(edge)), []).append(edge)
         return tuple(self._arrow(f"e{place}", edges) for place, edges in enumerate(groups.values(), 1))
 
     def _arrow(self, ident: str, edges: Sequence[Edge]) -> Arrow:
         first = edges[0]
-        taken = any(edge.key in self.seqs for edge in edges)
+        taken = any(map(self.marks.is_taken, edges))
         return Arrow(
             ident,
             self.ids[first.source],
@@ -151,16 +160,22 @@ class _Maker:
             taken=taken,
             faded=self.overlay is not None and not taken,
             title="\n".join(_hover(edge) for edge in edges),
+            heat=self.marks.heat(edges),
         )
 
     def _line(self, edge: Edge) -> Line:
         limit = _FULL_PART if self.detail == "full" else _PART
         return Line(
-            short(clean(edge.event), limit),
+            short(clean(edge.event), limit) or "(no name)",
             guard=short(_guard(edge), limit),
             effects=short(", ".join(clean(e) for e in edge.effects), limit),
-            seqs=tuple(sorted(self.seqs.get(edge.key, ()))),
+            seqs=self.marks.numbers(edge),
             findings=_once(self.edge_findings.get(edge.key, ())),
+            key=None if self.marks.is_gone(edge) else edge.key,
+            tally=self.marks.tally(edge),
+            stuck=self.marks.is_stuck(edge),
+            change=self.marks.change(edge),
+            facts=self.marks.words(edge),
         )
 
     def _retries(self, shown: Sequence[Edge], hidden: Sequence[Edge]) -> Iterable[Arrow]:
@@ -199,7 +214,7 @@ class _Maker:
             same = edge.dest == edge.source
             _add_key(rows, _SAME if same else clean(edge.dest), _standard_text(edge, guarded=same))
         order = [_SAME, *(clean(node.name) for node in self.graph.nodes)]
-        yield Note(_STANDARD, tuple((dest, tuple(rows[dest])) for dest in order if dest in rows))
+        yield Note(_STANDARD, tuple((dest, tuple(rows[dest])) for dest in order if dest in rows), standard=True)
 
     def _wrong(self) -> Iterable[Note]:
         if self.findings:
@@ -209,26 +224,16 @@ class _Maker:
                 wrong=True,
             )
 
-    def _stray(self) -> Iterable[Note]:
-        """Moves of a run that this graph has no row for: it was made by another version of the workflow."""
-        if self.strays:
-            yield Note(
-                "moves without a row here: made by another version of the workflow",
-                tuple((f"{m.seq}", (clean(m),)) for m in self.strays),
-                wrong=True,
-            )
-
     # --- legend ------------------------------------------------------------------------------------------------------
 
     def _legend(self, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Iterable[tuple[str, str]]:
         shapes = {box.shape for box in boxes}
         yield from ((shape, text) for shape, text in _KINDS if shape in shapes)
         if any(not arrow.standard for arrow in arrows):
-            yield ("own", "event [guard] / effect")
+            yield ("own", "row of this workflow: event [guard] / effect")
         if any(arrow.standard for arrow in arrows):
-            yield ("standard", "standard row")
-        if self.overlay is not None:
-            yield ("taken", "taken, numbered in order")
+            yield ("standard", "standard row, implied")
+        yield from self.marks.legend()
         if any(box.current for box in boxes):
             yield ("current", "the run is here")
         if self.findings:
@@ -243,7 +248,7 @@ _KINDS = (
     ("Code", "Code: your function decides"),
     ("Child", "Child: another workflow"),
     ("Final", "Final: the goal is reached"),
-    ("Failed", "Final, not ok"),
+    ("Failed", "Final, not ok: it ends without the goal"),
 )
 
 
@@ -287,10 +292,3 @@ def _finding(finding: Any) -> Iterable[str]:
     yield f"{place}: {clean(finding.problem)}" if place else clean(finding.problem)
     if remedy := clean(getattr(finding, "remedy", "")):
         yield remedy
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:g} s"

@@ -1,19 +1,20 @@
 """The picture as a Mermaid flowchart, which GitHub draws: generated ids, every text quoted and entity-encoded (X1).
 
-A flowchart and not a `stateDiagram-v2`: only there the kinds can have shapes of their own. Nothing from data stands
-outside of quotes; the `classDef` and `linkStyle` lines are fixed text and numbers.
+Only in a flowchart the kinds have shapes of their own; `_state_diagram` is the plainer form. Nothing from data stands
+outside of quotes; the lines of styles are fixed text, generated ids and numbers.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from ._looks import (
     BLUE,
     FADED_LINE,
     GREY,
+    HEAT,
     INK,
     LOOKS,
     PALE,
@@ -39,12 +40,15 @@ def to_mermaid(picture: Picture) -> str:
     """The picture as the text of a Mermaid code block."""
     lines = [_INIT, "flowchart TD"]
     if picture.initial is not None:
-        lines += ["  s0(( )):::start", f"  s0 --> {picture.initial.id}"]
-    lines += [f"  {_box(box)}" for box in picture.boxes]
-    lines += [f"  {_arrow(arrow)}" for arrow in _drawn(picture)]
-    lines += [_note(f"n{place}", note) for place, note in enumerate(picture.notes, 1)]
+        lines += ["  s0(( ))", f"  s0 --> {picture.initial.id}"]
+    lines += _inside(picture, "", "  ")
+    lines += [f"  {_arrow(arrow)}" for arrow in drawn_arrows(picture)]
+    lines += [_note(f"n{place}", note) for place, note in enumerate(picture.panels, 1)]
     lines += _legend(picture)
     return "\n".join([*lines, *_styles(picture), ""])
+
+
+# --- what both forms of Mermaid share --------------------------------------------------------------------------------
 
 
 def encoded(text: str) -> str:
@@ -53,86 +57,128 @@ def encoded(text: str) -> str:
     return _MAGIC.sub(lambda found: f"{found.group()}#8203;", numbered)
 
 
-def _rows(rows: Iterable[str]) -> str:
-    return '"' + _BREAK.join(encoded(row) for row in rows) + '"'
+def broken(rows: Iterable[str]) -> str:
+    """Rows of text, each encoded, on one line of Mermaid."""
+    return _BREAK.join(encoded(row) for row in rows)
 
 
-def _box(box: Box) -> str:
-    start, end = LOOKS[box.shape].mermaid
-    marks = [*(f"({finding})" for finding in box.findings), *(["(here)"] if box.current else [])]
-    rows = _rows([" ".join([_mark(box.shape) + box.caption, *marks]), box.name, *box.details])
-    return f"{box.id}{start}{rows}{end}:::{_class(box)}"
+def words_of(box: Box) -> str:
+    """What stands in a box."""
+    return broken([_mark(box.shape) + box.head, box.name, *box.lines])
+
+
+def drawn_arrows(picture: Picture) -> list[Arrow]:
+    """Mermaid lays the labels of loops over those of other links, so the loops that sum up are left to the note."""
+    return [arrow for arrow in picture.arrows if not arrow.is_summary]
+
+
+def class_lines(boxes: Iterable[Box]) -> Iterator[str]:
+    """`classDef` and `class`: the looks of the boxes, and the ids of those that have them."""
+    looks: dict[str, str] = {}
+    members: dict[str, list[str]] = {}
+    for box in boxes:
+        name, look = _look(box)
+        looks[name] = look
+        members.setdefault(name, []).append(box.id)
+    yield from (f"  classDef {name} {looks[name]}" for name in sorted(looks))
+    yield from (f"  class {','.join(members[name])} {name}" for name in sorted(members))
+
+
+def _look(box: Box) -> tuple[str, str]:
+    fill, stroke = colours_of(box)
+    dashes = ",stroke-dasharray:6 3" if box.shape == "Failed" else ""
+    if box.findings:
+        return ("wrongState", f"fill:{fill},stroke:{stroke},color:{RED}")
+    if box.change:
+        dashes = ",stroke-dasharray:6 3" if box.change == "removed" else ""
+        return (f"{box.shape}{box.change}", f"fill:{fill},stroke:{stroke},stroke-width:3px,color:{INK}{dashes}")
+    if box.current:
+        return (f"{box.shape}Here", f"fill:{fill},stroke:{BLUE},stroke-width:4px,color:{INK}")
+    if box.faded:
+        return ("faded", f"fill:{fill},stroke:{stroke},color:{PALE}")
+    heat = "" if box.heat is None else f"Heat{HEAT.index(fill)}"
+    return (f"{box.shape}{heat}", f"fill:{fill},stroke:{stroke},color:{INK}{dashes}")
 
 
 def _mark(shape: str) -> str:
     return {"Final": "✓ ", "Failed": "✗ "}.get(shape, "")
 
 
-def _class(box: Box) -> str:
-    if box.findings:
-        return "wrong"
-    if box.current:
-        return f"{box.shape}Here"
-    return "faded" if box.faded else box.shape
+# --- the flowchart ---------------------------------------------------------------------------------------------------
 
 
-def _drawn(picture: Picture) -> list[Arrow]:
-    """Mermaid lays the labels of loops over those of other links, so the loops that sum up are left to the note."""
-    return [arrow for arrow in picture.arrows if not arrow.is_summary]
+def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
+    """The boxes of a group, then the groups in it that have any."""
+    for box in picture.boxes:
+        if box.group == group:
+            start, end = LOOKS[box.shape].mermaid
+            yield f'{indent}{box.id}{start}"{words_of(box)}"{end}'
+    for frame in picture.frames:
+        inner = list(_inside(picture, frame.id, indent + "  ")) if frame.parent == group else []
+        if inner:
+            yield from (f'{indent}subgraph {frame.id} ["{encoded(frame.name)}"]', *inner, f"{indent}end")
 
 
 def _arrow(arrow: Arrow) -> str:
-    line = "-.->" if arrow.standard else "-->"
-    return f"{arrow.source} {line}|{_rows(line.text for line in arrow.lines)}| {arrow.dest}"
+    line = "-.->" if arrow.standard or arrow.change == "removed" else "-->"
+    return f'{arrow.source} {line}|"{broken(line.text for line in arrow.lines)}"| {arrow.dest}'
 
 
 def _note(ident: str, note: Note) -> str:
-    return f"  {ident}[{_rows(note.lines)}]:::{'wrong' if note.wrong else 'note'}"
+    return f'  {ident}["{broken(note.lines)}"]:::{"wrong" if note.wrong else "note"}'
 
 
-def _legend(picture: Picture) -> Iterable[str]:
+def _entries(picture: Picture) -> Iterator[tuple[str, str, str]]:
+    """Id, key and words of what the legend has."""
+    dotted = any(arrow.standard for arrow in drawn_arrows(picture))
+    entries = [(key, words) for key, words in picture.legend if key != "standard" or dotted]
+    yield from ((f"k{place}", key, words) for place, (key, words) in enumerate(entries, 1))
+
+
+def _legend(picture: Picture) -> Iterator[str]:
     yield '  subgraph legend ["legend"]'
     yield "    direction TB"
-    dotted = any(arrow.standard for arrow in _drawn(picture))
-    entries = [(key, words) for key, words in picture.legend if key != "standard" or dotted]
-    for place, (key, words) in enumerate(entries, 1):
-        look = LOOKS.get(key)
-        start, end = look.mermaid if look else ("[", "]")
-        name = key if look else "note"
-        yield f"    k{place}{start}{_rows((_mark(key) + _WORDS.get(key, '') + words).split(': '))}{end}:::{name}"
+    for ident, key, words in _entries(picture):
+        start, end = LOOKS[key].mermaid if key in LOOKS else ("[", "]")
+        rows = broken((_mark(key) + _WORDS.get(key, "") + words).split(": "))
+        yield f'    {ident}{start}"{rows}"{end}:::{"key" + key if key in LOOKS else "note"}'
     yield "  end"
     # Links that are not drawn keep notes and legend below the states.
-    column = [*(f"n{place}" for place in range(1, len(picture.notes) + 1)), "legend"]
+    column = [*(f"n{place}" for place in range(1, len(picture.panels) + 1)), "legend"]
     yield from (f"  {ident} ~~~ {column[0]}" for ident in picture.last)
     yield from (f"  {upper} ~~~ {lower}" for upper, lower in itertools.pairwise(column))
 
 
-_WORDS = {
+_WORDS: Mapping[str, str] = {
     "own": "solid arrow: ",
     "standard": "dotted arrow: ",
     "taken": "(1, 2): ",
+    "heat": "width of an arrow: ",
+    "warm": "colour of a state: ",
+    "stuck": "(stuck): ",
+    "added": "(+) green: ",
+    "removed": "(−) red, dotted: ",
+    "rerouted": "(→) brown: ",
+    "changed": "(~) brown: ",
     "current": "(here): ",
     "wrong": "red: ",
 }
 
 
-def _styles(picture: Picture) -> Iterable[str]:
-    shapes = sorted({box.shape for box in picture.boxes})
-    for shape in shapes:
-        look = LOOKS[shape]
-        dashes = ",stroke-dasharray:6 3" if shape == "Failed" else ""
-        yield f"  classDef {shape} fill:{look.fill},stroke:{look.stroke},color:{INK}{dashes}"
-    for box in picture.boxes:
-        if box.current and not box.findings:
-            fill, _ = colours_of(box)
-            yield f"  classDef {box.shape}Here fill:{fill},stroke:{BLUE},stroke-width:4px,color:{INK}"
-    yield f"  classDef start fill:{INK},stroke:{INK}"
+def _styles(picture: Picture) -> Iterator[str]:
+    yield from class_lines(picture.boxes)
+    for key in sorted(key for _, key, _ in _entries(picture) if key in LOOKS):
+        yield f"  classDef key{key} fill:{LOOKS[key].fill},stroke:{LOOKS[key].stroke},color:{INK}"
     yield f"  classDef note fill:{PANEL_FILL},stroke:{PANEL_LINE},color:{GREY},text-align:left,stroke-dasharray:4 3"
-    yield f"  classDef faded fill:{PANEL_FILL},stroke:{FADED_LINE},color:{PALE}"
     yield f"  classDef wrong fill:{WRONG_FILL},stroke:{RED},color:{RED},text-align:left"
     yield f"  style legend fill:none,stroke:{PANEL_LINE},color:{GREY}"
+    if picture.initial is not None:
+        yield f"  style s0 fill:{INK},stroke:{INK}"
+    for frame in picture.frames:
+        if any(_inside(picture, frame.id, "")):
+            yield f"  style {frame.id} fill:none,stroke:{PANEL_LINE},color:{GREY}"
     styles: dict[str, list[int]] = {}
-    for place, arrow in enumerate(_drawn(picture), 0 if picture.initial is None else 1):
+    for place, arrow in enumerate(drawn_arrows(picture), 0 if picture.initial is None else 1):
         colour, thick = stroke_of(arrow)
         text = {PALE: GREY, FADED_LINE: PALE}.get(colour, colour)
         styles.setdefault(f"stroke:{colour},stroke-width:{thick:g}px,color:{text}", []).append(place)

@@ -5,16 +5,19 @@ Ids are generated (`s1`, `e1`, X1), names appear as text only, clean and shorten
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from attrs import field, frozen
 
-from ._overlay import Tally
+from ._overlay import Key, Tally
 from ._text import filled, numbers
 
 Detail = Literal["simple", "default", "full"]
 Theme = Literal["light", "dark", "auto"]
-Change = Literal["", "added", "removed", "rerouted"]
+Change = Literal["", "added", "removed", "rerouted", "changed"]
+
+MARKS: Mapping[str, str] = {"added": "+", "removed": "−", "rerouted": "→", "changed": "~"}
 
 _NOTE_WIDE = 90  # characters
 
@@ -34,12 +37,22 @@ class Line:
     findings: tuple[str, ...] = field(default=(), kw_only=True)
     tally: Tally | None = field(default=None, kw_only=True)
     stuck: bool = field(default=False, kw_only=True)
+    key: Key | None = field(default=None, kw_only=True)  # of the edge, for whoever looks a move up in the picture
     change: Change = field(default="", kw_only=True)
+    facts: tuple[str, ...] = field(default=(), kw_only=True)  # what runs did here and what it was before, in few words
+
+    @property
+    def badges(self) -> tuple[tuple[str, str], ...]:
+        """What stands before the event, each with the role of its colour: numbers of moves, findings, changes."""
+        stuck = [("stuck", "red")] if self.stuck else []
+        change = [(MARKS[self.change], self.change)] if self.change else []
+        taken = [(numbers(self.seqs), "blue")] if self.seqs else []
+        return (*change, *taken, *stuck, *((found, "red") for found in self.findings))
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What stands before the event: the numbers of the moves, the ids of the findings."""
-        return (*((numbers(self.seqs),) if self.seqs else ()), *self.findings)
+        """The words of the badges."""
+        return tuple(words for words, _ in self.badges)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -50,9 +63,10 @@ class Line:
 
     @property
     def text(self) -> str:
-        """Marks and parts on one line."""
+        """Marks, parts and facts on one line."""
         marks = "".join(f"({mark}) " for mark in self.marks)
-        return marks + " ".join(self.parts)
+        facts = f" ({', '.join(self.facts)})" if self.facts else ""
+        return marks + " ".join(self.parts) + facts
 
 
 @frozen
@@ -74,9 +88,16 @@ class Box:
     findings: tuple[str, ...] = field(default=(), kw_only=True)
     title: str = field(default="", kw_only=True)
     group: str = field(default="", kw_only=True)
+    states: tuple[str, ...] = field(default=(), kw_only=True)  # their names as declared: one, or those folded into it
     tally: Tally | None = field(default=None, kw_only=True)
     heat: float | None = field(default=None, kw_only=True)
     change: Change = field(default="", kw_only=True)
+    facts: tuple[str, ...] = field(default=(), kw_only=True)  # what runs did here and what it was before, in few words
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The small lines below the name."""
+        return (*self.details, *self.facts)
 
     @property
     def caption(self) -> str:
@@ -85,6 +106,12 @@ class Box:
             return self.kind
         word = "Exit" if self.is_exit else "Final"
         return word if self.ok else f"{word}, not ok"
+
+    @property
+    def head(self) -> str:
+        """The caption and the marks in words, for formats that have no badges."""
+        here = [*([f"({MARKS[self.change]})"] if self.change else []), *(["(here)"] if self.current else [])]
+        return " ".join([self.caption, *(f"({found})" for found in self.findings), *here])
 
     @property
     def shape(self) -> str:
@@ -140,6 +167,7 @@ class Note:
     title: str
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     wrong: bool = field(default=False, kw_only=True)
+    standard: bool = field(default=False, kw_only=True)  # sums standard rows up
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -160,6 +188,11 @@ class Picture:
     legend: tuple[tuple[str, str], ...]
     frames: tuple[Frame, ...] = field(default=(), kw_only=True)
     facts: tuple[str, ...] = field(default=(), kw_only=True)  # what came of the runs, in few words
+
+    @property
+    def panels(self) -> tuple[Note, ...]:
+        """The notes, and the facts as one, for formats that have no heading."""
+        return (*([Note(" · ".join(self.facts), ())] if self.facts else []), *self.notes)
 
     @property
     def initial(self) -> Box | None:

@@ -5,14 +5,30 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from ._layout import Point
-from ._looks import BLUE, GREY, INK, LINE, LOOKS, PALE, PANEL_FILL, PANEL_LINE, RED, WHITE, WRONG_FILL
-from ._model import Note, Picture
-from ._shapes import draw_shape, number, pill, rect, text
+from ._looks import (
+    BLUE,
+    CHANGED,
+    GREY,
+    HEAT,
+    HEAT_LINES,
+    INK,
+    LINE,
+    LOOKS,
+    PALE,
+    PANEL_FILL,
+    PANEL_LINE,
+    RED,
+    WHITE,
+    WRONG_FILL,
+)
+from ._model import MARKS, Note, Picture
+from ._shapes import draw_shape, number, pill, pill_width, rect, text
 from ._text import clean, short, width
 
 _TITLE, _TEXT = 16.0, 11.0
 _ROW = 15.0
 _DOC_ROWS = 2
+_LARGE = 60  # boxes
 _SAMPLE = 34.0  # width of what the legend shows
 
 
@@ -27,17 +43,31 @@ def draw_heading(parent: ET.Element, picture: Picture, at: Point, wide: float) -
         for row in rows:
             text(parent, (x, y + 9), row, _TEXT, fill=GREY)
             y += _ROW
+    for row in _broken(_hint(picture), wide) if _hint(picture) else ():
+        text(parent, (x, y + 9), row, _TEXT, fill=GREY, font_style="italic")
+        y += _ROW
+    for row in listed(picture.facts, wide) if picture.facts else ():
+        text(parent, (x, y + 9), row, _TEXT, fill=BLUE)
+        y += _ROW
     return y + 12
+
+
+def _hint(picture: Picture) -> str:
+    """What to do about a picture that nobody can see at once."""
+    if len(picture.boxes) <= _LARGE:
+        return ""
+    how = 'groups="prefix", folded=True (fsm diagram --groups prefix --fold all)'
+    return f"{len(picture.boxes)} boxes, {len(picture.arrows)} arrows. An overview draws groups as one box each: {how}."
 
 
 def draw_note(parent: ET.Element, note: Note, at: Point, wide: float) -> float:
     """A panel with a title and rows of two columns; gives the y below."""
     (x, y), ink = at, RED if note.wrong else GREY
     column = max((width(left, _TEXT, bold=True) for left, _ in note.rows), default=0) + 14
-    rows = [(left, _listed(right, wide - column - 20)) for left, right in note.rows]
+    rows = [(left, listed(right, wide - column - 20)) for left, right in note.rows]
     high = 26 + _ROW * sum(len(lines) for _, lines in rows) + 4
     fill, stroke = (WRONG_FILL, RED) if note.wrong else (PANEL_FILL, PANEL_LINE)
-    look = {} if note.wrong else {"stroke_dasharray": "4 3"}
+    look = {"stroke_dasharray": "4 3"} if note.standard else {}
     group = ET.SubElement(parent, "g")
     rect(group, (x + wide / 2, y + high / 2), (wide, high), 6, fill=fill, stroke=stroke, **look)
     text(group, (x + 10, y + 16), note.title, _TEXT, fill=ink, font_weight="bold")
@@ -55,7 +85,8 @@ def draw_legend(parent: ET.Element, picture: Picture, at: Point, wide: float) ->
     group = ET.SubElement(parent, "g", id="legend")
     left, y = at
     x, y = left, y + 12
-    for key, words in picture.legend:
+    start = (("start", "it starts here"),) if picture.initial is not None else ()
+    for key, words in (*start, *picture.legend):
         need = _SAMPLE + 8 + width(words, _TEXT) + 20
         if x > left and x + need > left + wide + 20:
             x, y = left, y + 24
@@ -70,19 +101,36 @@ def _sample(parent: ET.Element, key: str, middle: Point) -> None:
     if key in LOOKS:
         look = {"fill": LOOKS[key].fill, "stroke": LOOKS[key].stroke, "stroke_width": "1.2"}
         draw_shape(parent, key, middle, (_SAMPLE, 18), look=look, plain=key not in {"Final", "Failed", "Tools", "Code"})
+    elif key == "start":
+        ET.SubElement(parent, "circle", cx=number(x), cy=number(y), r="6", fill=INK)
     elif key == "taken":
         pill(parent, (x - 14, y), "1, 2", BLUE)
     elif key == "current":
         rect(parent, middle, (_SAMPLE, 16), 6, fill=WHITE, stroke=BLUE, stroke_width="3")
     elif key == "wrong":
         pill(parent, (x - 14, y), "W1", RED)
+    elif key == "stuck":
+        pill(parent, (x - pill_width(key) / 2, y), key, RED)
+    elif key in {"heat", "warm"}:
+        _ramp(parent, HEAT if key == "warm" else HEAT_LINES, middle)
     else:
         start, end = x - _SAMPLE / 2, x + _SAMPLE / 2
-        colour, dashes = (LINE, {}) if key == "own" else (PALE, {"stroke-dasharray": "4 3"})
+        colour = LINE if key == "own" else CHANGED.get(key, PALE)
+        dashes = {"stroke-dasharray": "4 3"} if key in {"standard", "removed"} else {}
         look = {"fill": "none", "stroke": colour, "stroke-width": "1.4", **dashes}
         ET.SubElement(parent, "path", {"d": f"M{number(start)} {number(y)} L{number(end - 8)} {number(y)}", **look})
         corners = [(end, y), (end - 8, y - 3.5), (end - 8, y + 3.5)]
         ET.SubElement(parent, "polygon", points=" ".join(f"{number(a)},{number(b)}" for a, b in corners), fill=colour)
+        if key in MARKS:
+            pill(parent, (start, y), MARKS[key], colour)
+
+
+def _ramp(parent: ET.Element, colours: tuple[str, ...], middle: Point) -> None:
+    """Squares of fills, or a line that grows."""
+    (x, y), wide = middle, _SAMPLE / len(colours)
+    for place, fill in enumerate(colours):
+        size, look = ((wide, 14.0), {"stroke": GREY}) if colours is HEAT else ((wide, 1.4 + 1.1 * place), {})
+        rect(parent, (x + (place - len(colours) // 2) * wide, y), size, 0, fill=fill, **look)
 
 
 def _fitting(words: str, size: float, wide: float) -> str:
@@ -91,23 +139,23 @@ def _fitting(words: str, size: float, wide: float) -> str:
     return words
 
 
-def _listed(items: tuple[str, ...], wide: float) -> list[str]:
+def listed(items: tuple[str, ...], wide: float, size: float = _TEXT) -> list[str]:
     """`a · b · c` over lines of at most this width; an item goes to the next line rather than over its end."""
     lines: list[str] = []
     for item in items:
-        if lines and width(f"{lines[-1]} · {item}", _TEXT) <= wide:
+        if lines and width(f"{lines[-1]} · {item}", size) <= wide:
             lines[-1] += f" · {item}"
         else:
-            lines += _broken(item, wide)
+            lines += _broken(item, wide, size)
     return lines
 
 
-def _broken(words: str, wide: float) -> list[str]:
+def _broken(words: str, wide: float, size: float = _TEXT) -> list[str]:
     """The words over lines of at most this width; one that is wider by itself is cut."""
     lines: list[str] = []
     for word in clean(words).split():
-        if lines and width(f"{lines[-1]} {word}", _TEXT) <= wide:
+        if lines and width(f"{lines[-1]} {word}", size) <= wide:
             lines[-1] += f" {word}"
         else:
-            lines.append(_fitting(word, _TEXT, wide))
+            lines.append(_fitting(word, size, wide))
     return lines or [""]

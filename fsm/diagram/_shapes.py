@@ -57,6 +57,7 @@ _EXTRA = {
     "Human": (16.0, 0.0),
     "Code": (8.0, 0.0),
     "Child": (8.0, 4.0),
+    "Group": (8.0, 6.0),
     "Final": (22.0, 6.0),
     "Failed": (22.0, 6.0),
 }
@@ -83,15 +84,30 @@ def draw_shape(parent: ET.Element, shape: str, middle: Point, size: Size, *, loo
     if shape == "Code" and not plain:
         _folded(parent, middle, size, look)
         return
-    rect(parent, middle, size, {"Claude": min(12, high / 5), "Human": high / 2, "Child": 4}.get(shape, 2), **look)
-    if plain:
-        return
+    rect(
+        parent,
+        middle,
+        size,
+        {"Claude": min(12, high / 5), "Human": high / 2, "Child": 4, "Group": 4}.get(shape, 2),
+        **look,
+    )
+    if not plain:
+        _draw_inside(parent, shape, middle, size, look)
+
+
+def _draw_inside(parent: ET.Element, shape: str, middle: Point, size: Size, look: dict[str, str]) -> None:
+    (x, y), (wide, high) = middle, size
     if shape == "Tools":
         for side in (-1, 1):
-            x = middle[0] + side * (size[0] / 2 - _BAR)
-            _line(parent, [(x, middle[1] - high / 2), (x, middle[1] + high / 2)], look)
-    if shape == "Child":
-        rect(parent, middle, (size[0] - 6, high - 6), 3, **look)
+            bar = x + side * (wide / 2 - _BAR)
+            _line(parent, [(bar, y - high / 2), (bar, y + high / 2)], look)
+    elif shape == "Child":
+        rect(parent, middle, (wide - 6, high - 6), 3, **look)
+    elif shape == "Group":
+        for down in (3.5, 7.0):  # sheets below the first: there is more than one state in it
+            half, bottom = wide / 2 - down, y + high / 2 + down
+            ends = [(x + half, bottom), (x + half, bottom - 2)]
+            _line(parent, [(x - half, bottom - 2), (x - half, bottom), *ends], look)
 
 
 def is_inside(shape: str, middle: Point, size: Size, point: Point) -> bool:

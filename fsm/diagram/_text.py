@@ -24,7 +24,7 @@ _WIDTHS = {
     469: "^",
     500: "Jcksvxyz",
     556: "#$0123456789?L_abdeghnopqu",
-    584: "+<=>~",
+    584: "+<=>~×−",
     611: "FTZ",
     667: "&ABEKPSVXY",
     722: "CDHNRUw",
@@ -32,17 +32,21 @@ _WIDTHS = {
     833: "Mm",
     889: "%",
     944: "W",
+    1000: "→…",
     1015: "@",
 }
 _WIDTH_OF = {char: width for width, chars in _WIDTHS.items() for char in chars}
 _OTHER, _WIDE = 650, 1000
-_BOLD = 1.07
+_BOLD, _NARROW = 1.07, 40.0  # times as wide; the narrowest letters gain more
 _SLACK = 1.04  # a viewer may have another font than the one measured
 
 
 def clean(text: object) -> str:
     """The text on one line, without control, format, surrogate, private or unassigned characters."""
-    kept = (" " if char.isspace() else char for char in str(text) if _is_shown(char))
+    text = str(text)
+    if text.isascii() and text.isprintable():  # nearly all are, and a picture has thousands
+        return " ".join(text.split())[:LONGEST]
+    kept = (" " if char.isspace() else char for char in text if _is_shown(char))
     return " ".join("".join(kept).split())[:LONGEST]
 
 
@@ -56,9 +60,14 @@ def short(text: str, limit: int) -> str:
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """How many pixels the text takes at this font size."""
-    thousandths = sum(_char_width(char) for char in text)
-    return thousandths / 1000 * size * (_BOLD if bold else 1) * _SLACK
+    """How many pixels to keep for the text at this font size."""
+    narrow = sum(_NARROW for char in text if char in _WIDTHS[222]) if bold else 0.0
+    return (advance(text, size, bold=bold) + narrow / 1000 * size) * _SLACK
+
+
+def advance(text: str, size: float, *, bold: bool = False) -> float:
+    """How many pixels the text takes in the font that was measured."""
+    return sum(_char_width(char) for char in text) / 1000 * size * (_BOLD if bold else 1)
 
 
 def _char_width(char: str) -> int:
@@ -104,3 +113,31 @@ def numbers(seqs: tuple[int, ...]) -> str:
     if len(seqs) <= most:
         return ", ".join(map(str, seqs))
     return f"{', '.join(map(str, seqs[:head]))} … {seqs[-1]} ({len(seqs)}×)"
+
+
+def amount(count: int) -> str:
+    """`999`, `1.2k`, `3.4M`: a count in at most four characters or so."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= 0.9995 * size:  # what rounds up belongs to the larger unit
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
+def span(seconds: float) -> str:
+    """`40 ms`, `4.1 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 0.9995:  # noqa: PLR2004 - what rounds up is a second
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 else "0 ms"  # noqa: PLR2004
+    if seconds < 59.95:  # noqa: PLR2004
+        return f"{seconds:.3g} s" if seconds < 9.995 else f"{seconds:.0f} s"  # noqa: PLR2004
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def dollars(price: float) -> str:
+    """A price in US dollars: cents, or more digits where it is less than one."""
+    if price >= 0.995 * 0.01:
+        return f"${price:,.2f}"
+    return f"${price:.4f}" if price >= 0.00005 else "<$0.0001"  # noqa: PLR2004
