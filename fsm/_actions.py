@@ -77,7 +77,8 @@ class Question:
     """What a person is asked.
 
     `kind` is "approval" (then `calls` holds each open call) or "words"; `prompt` is what the model said last, `why`
-    says why a person is asked. Everything in it comes from a model: escape it wherever it is shown.
+    says why a person is asked. Everything in it comes from a model: escape it wherever it is shown. `number` tells it
+    from every other question of the run: `resume(..., answer=, question=number)` answers this one or none.
     """
 
     kind: Literal["approval", "words"]
@@ -86,6 +87,7 @@ class Question:
     why: str = ""
     state: str = ""
     expires_at: float | None = None
+    number: int | None = None
 
 
 @frozen

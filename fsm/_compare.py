@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, zip_longest
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ._encoded import plain
-from ._records import Move, Record
+from ._records import Move, Record, move_of, parting
 from ._result import Result
 from ._summary import RunSummary
-from .drivers._pump import move_of
+from ._versions import translated
 
 _NOT_SAID = frozenset({"seconds", "request_id", "run_id", "forked", "fingerprint", "tags", "attempt", "resent"})
+_LAST = ("reply.message", "request.n")  # ids and usage follow from what was said
+_MOST, _SHOWN = 3, 120
 _NOT_DONE = frozenset({"park", "resume", "migrate", "wake"})  # when it stood still is no difference
 
 
@@ -36,6 +39,8 @@ class Comparison:
     tokens: tuple[int, int]
     price: tuple[float | None, float | None]
     duration: tuple[float, float]
+    differs: tuple[tuple[str, str, str], ...] = field(default=(), kw_only=True)
+    """What differs at that record, most telling first: the field, and its value in each, shortened."""
 
     def __bool__(self) -> bool:
         return self.record is not None
@@ -45,7 +50,8 @@ class Comparison:
         if self.record is None:
             return f"{head} do not differ"
         places = " and ".join("its end" if seq is None else f"record {seq}" for seq in self.record)
-        lines = [f"{head} part at {places}", *self._moved()]
+        told = [f"  {name}: {left} ≠ {right}" for name, left, right in self.differs]
+        lines = [f"{head} part at {places}", *told, *self._moved()]
         for name, pair, form in (
             ("state", self.state, str),
             ("turns", self.turns, str),
@@ -76,26 +82,85 @@ def compare(a: Result | Iterable[Record], b: Result | Iterable[Record]) -> Compa
         a: a result, or the records of a run (`store.read(run_id)`).
         b: the other.
     """
-    left, right = (tuple(run.records if isinstance(run, Result) else run) for run in (a, b))
-    moves = tuple(zip_longest(_moves(left), _moves(right)))
+    given = [tuple(run.records if isinstance(run, Result) else run) for run in (a, b)]
+    left, right = _as_now(given[0], given[1]), _as_now(given[1], given[0])
+    pair = _parting(left, right)
+    paths = _moves(left), _moves(right)
     sums = _summary(left), _summary(right)
     return Comparison(
         run_ids=(sums[0].run_id, sums[1].run_id),
-        record=_parting(left, right),
-        move=next((n for n, pair in enumerate(moves) if not _is_same(*pair)), None),
-        moves=moves,
+        record=None if pair is None else (_seq(pair[0]), _seq(pair[1])),
+        move=parting(*paths),
+        moves=tuple(zip_longest(*paths)),
         state=(sums[0].state, sums[1].state),
         turns=(sums[0].turns, sums[1].turns),
         tokens=(sums[0].tokens, sums[1].tokens),
         price=(sums[0].price, sums[1].price),
         duration=(_worked(left), _worked(right)),
+        differs=() if pair is None else _differing(*pair),
     )
 
 
-def _parting(a: Iterable[Record], b: Iterable[Record]) -> tuple[int | None, int | None] | None:
+def _as_now(records: tuple[Record, ...], other: tuple[Record, ...]) -> tuple[Record, ...]:
+    """With the names that the states have by now, as a fork has them from its first record on.
+
+    A run that was not moved, and began under the version that the other one began under, is called as that one is.
+    """
+    moved, also = _renames(records), _renames(other)
+    if moved:
+        return tuple(translated(records, moved))
+    begun = {found[0].data.get("fingerprint") for found in (records, other) if found}
+    if not also or len(begun) > 1 or any(record.kind == "migrate" for record in records):
+        return records
+    return tuple(translated(records, [(len(records), names) for _, names in also]))
+
+
+def _renames(records: Iterable[Record]) -> list[tuple[int, Mapping[str, str]]]:
+    return [(r.seq, r.data["renamed"]) for r in records if r.kind == "migrate" and r.data["renamed"]]
+
+
+def _seq(record: Record | None) -> int | None:
+    return None if record is None else record.seq
+
+
+def _differing(a: Record | None, b: Record | None) -> tuple[tuple[str, str, str], ...]:
+    if a is None or b is None or a.kind != b.kind:
+        return (("record", _named(a), _named(b)),)
+    pairs = sorted(_leaves(_told(a), _told(b), a.kind), key=lambda pair: pair[0].startswith(_LAST))
+    return tuple((name, _short(left), _short(right)) for name, left, right in islice(pairs, _MOST))
+
+
+def _leaves(a: Any, b: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    """The places in which two values differ."""
+    if isinstance(a, dict) and isinstance(b, dict) and (a.keys() & b.keys() or not (a or b)):
+        for key in dict.fromkeys((*a, *b)):
+            yield from _leaves(a.get(key), b.get(key), f"{name}.{key}")
+    elif isinstance(a, list) and isinstance(b, list):
+        for number, (left, right) in enumerate(zip_longest(a, b)):
+            yield from _leaves(left, right, f"{name}[{number}]")
+    elif a != b:
+        yield name, a, b
+
+
+def _named(record: Record | None) -> str:
+    if record is None:
+        return "nothing"
+    if record.kind == "move":
+        return f"the move {move_of(record, 0)}"
+    return f"a{'n' * (record.kind[0] in 'aeo')} {record.kind}" + (
+        f" in '{record.data['state']}'" if "state" in record.data else ""
+    )
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _parting(a: Iterable[Record], b: Iterable[Record]) -> tuple[Record | None, Record | None] | None:
     for left, right in zip_longest(_done(a), _done(b)):
         if left is None or right is None or left.kind != right.kind or _told(left) != _told(right):
-            return (None if left is None else left.seq, None if right is None else right.seq)
+            return left, right
     return None
 
 
@@ -107,7 +172,11 @@ def _done(records: Iterable[Record]) -> list[Record]:
 def _told(record: Record) -> Any:
     data = {name: value for name, value in record.data.items() if name not in _NOT_SAID and value is not None}
     if record.kind == "tool.end":
-        return [end[:3] for end in plain(data["ends"])]
+        return {"ends": [end[:3] for end in plain(data["ends"])]}
+    if record.kind == "reply":
+        data["content"] = json.loads(data["content"])
+    if record.kind == "open":
+        data.pop("heads", None)  # they follow from the version, and show in the hashes of requests
     if record.kind == "asked":
         data.pop("expires_at", None)
     if isinstance(data.get("evidence"), Mapping):
@@ -117,10 +186,6 @@ def _told(record: Record) -> Any:
 
 def _moves(records: Iterable[Record]) -> list[Move]:
     return [move_of(r, number) for number, r in enumerate((r for r in records if r.kind == "move"), 1)]
-
-
-def _is_same(a: Move | None, b: Move | None) -> bool:
-    return a is not None and b is not None and str(a) == str(b)
 
 
 def _summary(records: tuple[Record, ...]) -> RunSummary:

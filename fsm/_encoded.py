@@ -7,14 +7,23 @@ A second successor of one value finds them longer than its own count and copies 
 from __future__ import annotations
 
 import json
+import json.encoder
+from collections.abc import Callable
 from typing import Any, Self
 
 from attrs import field, frozen
 
 
 def encode(value: Any) -> bytes:
-    """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26)."""
-    return _dumps(value).encode()
+    """JSON as it goes on the wire: UTF-8, no insignificant space. Lone surrogates and NaN are refused (R26).
+
+    Raises:
+        ValueError, TypeError: it is no JSON, or is nested too deeply, as what holds itself is.
+    """
+    try:
+        return _dumps(value).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply, or holds itself") from None
 
 
 def plain(value: Any) -> Any:
@@ -26,7 +35,20 @@ def plain(value: Any) -> Any:
     return json.loads(encode(value))
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"a value of type {type(value).__name__} is no JSON")
+
+
+def _encoder() -> Callable[[Any], str]:
+    """`JSONEncoder.encode` makes its C encoder anew for every value, which costs more than most of ours."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # not CPython
+        return json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_refuse).encode
+    parts = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
+    return lambda value: "".join(parts(value, 0))
+
+
+_dumps = _encoder()
 
 
 @frozen(eq=False)

@@ -15,7 +15,7 @@ from ._effects import as_blocks
 from ._errors import DeclarationError, RunError, UsageError
 from ._ledger import Standing
 from ._legality import Legality
-from ._opening import store_of, systems_of
+from ._opening import is_name, store_of, systems_of
 from ._records import Record
 from ._states import Claude
 from ._steps import may_end
@@ -62,8 +62,8 @@ def fork(
         at: the first record that is not copied. At an `asked` record's successor, give `resume` another answer.
         journal: the store that holds both, its file or its URL.
         new_id: names the new run; made when it is missing.
-        say: text or content blocks, said at the cut in place of what the workflow would say there; the cut must lie
-            where a request is about to be sent.
+        say: text or content blocks, said in place of the words (the input, a prompt, what a person said) that no copied
+            request has sent yet; results of tools stay before it. The cut must lie where a request is about to be sent.
         tags: those of the new run; the same when they are missing.
         deps: for the `system=` functions of another workflow or version, which are called anew.
         clock: seconds since the epoch.
@@ -79,7 +79,7 @@ def fork(
     if not isinstance(workflow, WorkflowType):
         msg = f"fork() takes a Workflow class, not {workflow!r}"
         raise UsageError(msg)
-    if new_id is not None and not (isinstance(new_id, str) and new_id):
+    if new_id is not None and not is_name(new_id):
         msg = f"new_id= takes a name, not {new_id!r}"
         raise UsageError(msg)
     if tags is not None and not all(isinstance(text, str) for pair in tags.items() for text in pair):
@@ -90,7 +90,7 @@ def fork(
     if has_run(store, made_id):
         msg = f"the journal has a run '{made_id}' already: choose another new_id"
         raise RunError(msg)
-    prefix = _prefix(workflow, store, run_id, at)
+    prefix = _prefix(workflow, store, run_id, at, replaces=say is not None)
     first = prefix.records[0].data
     is_same = prefix.run.fingerprint == fingerprint(workflow) and first["workflow"] == workflow.name
     systems = prefix.run.systems if is_same else systems_of(workflow, deps)
@@ -123,8 +123,8 @@ def _in_version(record: Record, version: str) -> Record:
     return evolve(record, data={**record.data, "from": version, "to": version, "renamed": {}})
 
 
-def _prefix(workflow: type[Workflow], store: Store, run_id: str, at: int) -> _Prefix:
-    """The longest part of the records below `at` that a run may end with."""
+def _prefix(workflow: type[Workflow], store: Store, run_id: str, at: int, *, replaces: bool) -> _Prefix:
+    """The longest part of the records below `at` that a run may end with; without words that others stand for."""
     there = store.summary(run_id).records
     if isinstance(at, bool) or not isinstance(at, int) or not 0 < at <= there:
         msg = f"run '{run_id}' has {there} records: at= is the number of the first one not to copy, 1 to {there}"
@@ -141,7 +141,8 @@ def _prefix(workflow: type[Workflow], store: Store, run_id: str, at: int) -> _Pr
             msg = f"run '{run_id}' cannot go on as '{workflow.name}': {unfit[0]}"
             raise RunError(msg)
         copied.append(record)
-        if may_end(conversation.run, record.kind, graph.by_name[conversation.run.state].kind):
+        is_said = replaces and record.kind == "say"
+        if not is_said and may_end(conversation.run, record.kind, graph.by_name[conversation.run.state].kind):
             cut, run = len(copied), conversation.run
     if not cut:
         msg = f"run '{run_id}' has nothing to go on from below record {at}: begin a new one with run()"

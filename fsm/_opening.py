@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from attrs import evolve
+
 from ._actions import Question
 from ._effects import as_blocks
-from ._errors import ConcurrentWriter, DeclarationError, FsmError, RunError, UsageError
+from ._errors import ConcurrentWriter, DeclarationError, FsmError, JournalError, RunError, UsageError
 from ._events import Event, Resumed, Started, TimePassed
 from ._notes import model_notes
 from ._params import Limits, unsendable
@@ -23,7 +25,8 @@ from ._records import Move
 from ._result import Answer, Result
 from ._states import Claude
 from ._strands import listed, refusal, thinking_unbound
-from ._versions import fingerprint, fold_run, migration, records_of
+from ._summary import RunSummary
+from ._versions import fingerprint, fold_run, migration, records_of, why_lost
 from ._workflow import Workflow, WorkflowType
 from .journal import MemoryStore, Store, has_run
 
@@ -104,8 +107,7 @@ def begin(
     if "money" in limits:
         _check_prices(workflow)
     if options.get("run_id") is not None and has_run(session.store, run_id):
-        msg = f"the journal has a run '{run_id}' already: resume() it, or choose another run_id"
-        raise RunError(msg)
+        raise RunError(_there_already(session.store.summary(run_id)))
     after = options.get("after")
     carried = after.carried() if after is not None else {}
     if after is not None:
@@ -122,6 +124,18 @@ def begin(
         fingerprint=fingerprint(workflow),
     )
     return session, [started]
+
+
+def _there_already(run: RunSummary) -> str:
+    """What can be done instead of beginning a run that is there."""
+    there = f"the journal has a run '{run.run_id}' already"
+    if run.status == "ended":
+        return (
+            f"{there}, which has ended in '{run.state}': choose another run_id; resume() gives its result, and after= "
+            "that goes on from its history"
+        )
+    how = "resume(answer=...) answers it" if run.waits_for == "person" else "resume() goes on with it"
+    return f"{there}, which has not ended (it is in '{run.state}'): {how}, or choose another run_id"
 
 
 def _check_prefix(
@@ -171,6 +185,9 @@ def _session(
         raise UsageError(msg)
     is_async = verb in _ASYNC
     _check_options(options, verb)
+    if not is_name(run_id):
+        msg = f"run_id= takes a name, not {run_id!r}"
+        raise UsageError(msg)
     _check_client(options.get("client"), verb)
     store = store_of(options.get("journal"))
     toolbox = workflow.toolbox
@@ -205,6 +222,11 @@ def store_of(given: Store | str | os.PathLike[str] | None) -> Store:
     return given
 
 
+def is_name(given: Any) -> bool:
+    """Whether a run can be named so: text, which half of a surrogate pair is not."""
+    return isinstance(given, str) and bool(given) and unsendable(given) is None
+
+
 _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "journal": (
         lambda given: isinstance(given, (str, os.PathLike, Store)),
@@ -212,7 +234,7 @@ _TAKES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "limits": (lambda given: isinstance(given, Limits), "Limits(...)"),
     "after": (lambda given: isinstance(given, Result), "the Result of a run that ended"),
-    "run_id": (lambda given: isinstance(given, str) and bool(given), "a name"),
+    "run_id": (is_name, "a name"),
     "tags": (
         lambda given: isinstance(given, Mapping) and all(isinstance(t, str) for pair in given.items() for t in pair),
         "a dict of strings",
@@ -377,15 +399,49 @@ def reopened(workflow: type[Workflow], run_id: str, options: Options, verb: str)
         raise UsageError(msg)
     session = _session(workflow, run_id, options, verb)
     with Claim(session):
-        _fold_journal(workflow, session)
+        try:
+            _fold_journal(workflow, session)
+        except JournalError:
+            if verb != "cancel" or not _stands_by_outline(workflow, session):
+                raise
         yield session
+
+
+def _stands_by_outline(workflow: type[Workflow], session: Session) -> bool:
+    """Whether a run whose texts cannot be read, or were changed, can be ended without them; then it stands so.
+
+    Raises:
+        RunError: the arrow of `cancel` does not end it.
+        JournalError: it is damaged.
+    """
+    outline = getattr(session.store, "outline", None)
+    if outline is None:
+        return False
+    summary = session.store.summary(session.run_id)
+    state = workflow.renamed.get(summary.state, summary.state)
+    row = workflow.graph.row(state, "cancel")
+    if summary.status != "ended":
+        for edge in row:
+            if edge.guard is not None or edge.effects or not workflow.graph.by_name[edge.dest].is_final:
+                msg = (
+                    f"run '{session.run_id}' cannot be ended without what was said in it, which is erased, redacted or "
+                    f"sealed: in '{state}' cancel leads to '{edge.dest}', which needs that. Delete it: fsm runs rm"
+                )
+                raise RunError(msg)
+    parked = summary.reason if summary.status == "parked" else None
+    session.conversation.stand_by(outline(session.run_id), state, parked=parked)
+    session.durable, session.moves, session.tags = summary.records, summary.moves, summary.tags
+    return True
 
 
 def _fold_journal(workflow: type[Workflow], session: Session) -> None:
     run_id, conversation = session.run_id, session.conversation
     begun = session.store.summary(run_id).workflow
     if begun != workflow.name:
-        msg = f"run '{run_id}' is a run of '{begun}', not of '{workflow.name}'"
+        msg = (
+            f"run '{run_id}' is a run of '{begun}', not of '{workflow.name}'; a class that was renamed keeps the name "
+            f"of its runs: class {workflow.__name__}(Workflow, name={begun!r})"
+        )
         raise RunError(msg)
     if strands := fold_run(workflow, conversation, session.store, run_id):
         raise RunError(refusal(run_id, workflow, strands))
@@ -395,11 +451,16 @@ def _fold_journal(workflow: type[Workflow], session: Session) -> None:
     session.tags = conversation.run.tags
 
 
-def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
-    """What is fed first: nothing where a person is asked still, as only an answer makes that journal longer (D12)."""
+def take_up(session: Session, answer: Answer | None, verb: str, number: int | None = None) -> list[Event]:
+    """What is fed first: nothing where a person is asked still, as only an answer makes that journal longer (D12).
+
+    Params: `number` of the question that the answer is for; without one it is for whatever is asked.
+    """
     from .drivers._pump import answer_event
 
     conversation = session.conversation
+    if number is not None:
+        check_question(session, number, answer)
     if conversation.finished:
         if answer is not None:
             msg = f"run '{session.run_id}' has ended in '{conversation.run.state}': there is nothing to answer"
@@ -409,8 +470,7 @@ def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
     now = session.clock()
     question = conversation.question()
     if answer is None:
-        is_due = question is not None and question.expires_at is not None and now >= question.expires_at
-        if question is not None and not is_due and not session.upgrade:
+        if question is not None and not conversation.run.is_expired(now) and not session.upgrade:
             return []
         _warn_of_recoveries(session)
         return [*session.upgrade, Resumed(now), TimePassed(now)]
@@ -418,6 +478,47 @@ def take_up(session: Session, answer: Answer | None, verb: str) -> list[Event]:
         msg = f"run '{session.run_id}' asks nobody in state '{conversation.run.state}': there is nothing to answer"
         raise RunError(msg)
     return [*session.upgrade, answer_event(now, question, answer, session.toolbox)]
+
+
+def check_question(session: Session, number: int, answer: Any) -> None:
+    """Refuse an answer to another question than the one that is open: whoever gave it did not see that one.
+
+    Raises:
+        UsageError: `number` is none, or there is no answer.
+        RunError: the question was answered already, its time ran out, or there never was one; nothing was recorded.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):
+        msg = f"question= takes the number of a question (result.question.number), not {number!r}"
+        raise UsageError(msg)
+    if answer is None:
+        msg = "question= says which question answer= is for: give both, or neither"
+        raise UsageError(msg)
+    conversation = session.conversation
+    question = conversation.question()
+    if question is not None and question.number == number:
+        return
+    now = f"it asks nobody in state '{conversation.run.state}'"
+    if question is not None:
+        names = ", ".join(call.name for call in question.calls)
+        now = f"asked now is question {question.number}, in state '{question.state}'{names and f': {names}'}"
+    elif conversation.finished:
+        now = f"it has ended in '{conversation.run.state}'"
+    msg = f"{_became_of(session, number)} {now}; nothing was recorded"
+    raise RunError(msg)
+
+
+def _became_of(session: Session, number: int) -> str:
+    """What happened to a question that is not open."""
+    question, is_asked = f"question {number} of run '{session.run_id}'", False
+    for record in session.recorded():
+        if record.seq == number:
+            is_asked = record.kind == "asked"
+        elif is_asked and record.kind == "answer":
+            return f"{question} was answered already, and"
+        elif is_asked and record.kind == "move":
+            is_late = record.data["event"] == "expired"
+            return f"the time to answer {question} ran out, and" if is_late else f"{question} is asked no more:"
+    return f"run '{session.run_id}' has no question {number}:"
 
 
 WORRYING_RECOVERIES = 10
@@ -440,4 +541,11 @@ def _warn_of_recoveries(session: Session) -> None:
 
 def result_of(workflow: type[Workflow], session: Session) -> Result:
     conversation = session.conversation.as_it_stands()
-    return Result(workflow, session.run_id, conversation.verdict(), session.store, conversation)
+    verdict = conversation.verdict()
+    if (
+        verdict.resumable
+        and getattr(session.store, "redacts", False)
+        and (why := why_lost(session.store, session.run_id))
+    ):
+        verdict = evolve(verdict, resumable=False, evidence={**verdict.evidence, "not_resumable": str(why)})
+    return Result(workflow, session.run_id, verdict, session.store, conversation)

@@ -145,7 +145,12 @@ def aiterate(
 
 
 def resume(
-    workflow: type[Workflow], run_id: str, *, answer: Answer | None = None, **options: Unpack[Options]
+    workflow: type[Workflow],
+    run_id: str,
+    *,
+    answer: Answer | None = None,
+    question: int | None = None,
+    **options: Unpack[Options],
 ) -> Result:
     """Go on with a run that is parked, or whose process died. `journal=` is the store that holds it.
 
@@ -153,16 +158,24 @@ def resume(
     only if it is `idempotent`, else its outcome is unknown (B3). Where a person is asked, `ask=` is asked again, and
     without an answer nothing is recorded. After `JournalError` pass a store that was opened anew.
 
+    Args:
+        workflow: the class that the run began with, or a newer version of it.
+        run_id: names the run in the journal.
+        answer: what a person decided or said, for a run that is parked for one.
+        question: `result.question.number` of the question that the answer is for. An answer that may be delivered twice
+            needs it: a later question is never answered by it.
+        options: `journal` (needed) and whatever else `Options` names.
+
     Raises:
-        RunError: no such run, another workflow's run, an answer where nothing is asked or of the wrong form; `system`
-            or `tools` that changed since it began (R35).
+        RunError: no such run, another workflow's run, an answer where nothing is asked, for another question than the
+            one that is open, or of the wrong form; `system` or `tools` that changed since it began (R35).
         ConcurrentWriter: somebody else drives it; an answer was not recorded: give it again when that one has parked.
         JournalError: the journal could not be written; nothing was done that it does not hold.
     """
     from .drivers import sync
 
     with reopened(workflow, run_id, options, "resume") as session:
-        first = take_up(session, answer, "resume")
+        first = take_up(session, answer, "resume", question)
         if not session.conversation.finished:
             for _ in sync.drive(session, first):
                 pass
@@ -170,13 +183,18 @@ def resume(
 
 
 async def aresume(
-    workflow: type[Workflow], run_id: str, *, answer: Answer | None = None, **options: Unpack[Options]
+    workflow: type[Workflow],
+    run_id: str,
+    *,
+    answer: Answer | None = None,
+    question: int | None = None,
+    **options: Unpack[Options],
 ) -> Result:
     """The same, awaited."""
     from .drivers import aio
 
     with reopened(workflow, run_id, options, "aresume") as session:
-        first = take_up(session, answer, "aresume")
+        first = take_up(session, answer, "aresume", question)
         if not session.conversation.finished:
             async for _ in aio.drive(session, first):
                 pass

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ._encoded import encode
+from ._errors import JournalError
 from ._records import Record
 
 BODIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -39,6 +40,11 @@ NEEDED = frozenset({"open", "reply", "say", "tool.end", "answer", "code.end"})
 
 CHANGED = "redacted"
 """Stands in the data of a record whose body a store changed before it was kept."""
+
+
+class TextsGone(JournalError):  # noqa: N818 - states a fact
+    """What was said in a run was erased, or changed before it was stored: it can be ended, and not gone on with."""
+
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "move": {"guard": None, "effects": [], "implied": False, "index": 0},
@@ -132,6 +138,8 @@ def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, 
 
 def _with(defaults: Mapping[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     absent = data.pop(_ABSENT, ())
+    if not absent:
+        return {**defaults, **data}
     return {**{name: value for name, value in defaults.items() if name not in absent}, **data}
 
 

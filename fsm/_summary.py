@@ -6,6 +6,7 @@ It is kept up to date commit by commit, so that nobody has to read a journal to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Literal
 
 from attrs import define, field, fields, frozen
@@ -21,6 +22,9 @@ Waits = Literal["person", "api", "wait"]
 class RunSummary:
     """One run. `waits_for` is who it waits for, `until` the time (epoch seconds) that ends the wait by itself, if any.
 
+    `ok` is whether it ended well, as the final state was declared: None while it has not ended.
+    `question` is the number of what a person is asked, `migrations` how often it was moved to another version.
+    `updated` is when something happened in it last, which being moved to another version is not.
     `status` is "running" also for a run whose process died: whether somebody drives it is known by its claim.
     """
 
@@ -29,13 +33,16 @@ class RunSummary:
     fingerprint: str = ""
     state: str = ""
     status: Status = "running"
+    ok: bool | None = None
     reason: str = ""
     waits_for: Waits | None = None
     until: float | None = None
+    question: int | None = None
     tags: Mapping[str, str] = field(factory=dict)
     started: float = 0.0
     updated: float = 0.0
     records: int = 0
+    migrations: int = 0
     moves: int = 0
     turns: int = 0
     tokens: int = 0
@@ -43,21 +50,20 @@ class RunSummary:
 
     def copy(self) -> RunSummary:
         """The same facts in a new object."""
-        new = object.__new__(RunSummary)
-        for name in _NAMES:
-            setattr(new, name, getattr(self, name))
-        return new
+        return RunSummary(*_facts(self))
 
     def add(self, records: Iterable[Record]) -> None:
         """Take in the records of a commit."""
         for record in records:
-            self.records, self.updated = record.seq + 1, record.at
+            self.records = record.seq + 1
+            if record.kind != "migrate":  # nothing happened in the run: a deployment makes no old run a new one
+                self.updated = record.at
             step = _STEPS.get(record.kind)
             if step is not None:
                 step(self, record.data)
 
 
-_NAMES = tuple(each.name for each in fields(RunSummary))
+_facts = attrgetter(*(each.name for each in fields(RunSummary)))
 
 
 @frozen
@@ -72,6 +78,7 @@ class Query:
         before: last written before this time, in seconds since the epoch.
         after: last written at this time or later.
         tags: each of these names has this value.
+        only: one of these ids, with so many records as it had when somebody looked.
     """
 
     state: str | None = field(default=None, kw_only=True)
@@ -81,6 +88,7 @@ class Query:
     before: float | None = field(default=None, kw_only=True)
     after: float | None = field(default=None, kw_only=True)
     tags: Mapping[str, str] = field(factory=dict, kw_only=True)
+    only: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     def matches(self, run: RunSummary) -> bool:
         """Whether this run is meant."""
@@ -92,6 +100,7 @@ class Query:
             and (self.before is None or run.updated < self.before)
             and (self.after is None or run.updated >= self.after)
             and all(run.tags.get(name) == value for name, value in self.tags.items())
+            and (self.only is None or run.records == self.only.get(run.run_id))
         )
 
 
@@ -116,7 +125,7 @@ def _reply(run: RunSummary, data: Mapping[str, Any]) -> None:
 def _move(run: RunSummary, data: Mapping[str, Any]) -> None:
     run.moves += 1
     run.state, run.reason = data["dest"], data["event"]
-    run.waits_for = run.until = None
+    run.waits_for = run.until = run.question = None
     for _, change in data["effects"]:
         if "wait" in change:
             run.waits_for, run.until = "wait", run.updated + change["wait"]
@@ -130,7 +139,7 @@ def _request(run: RunSummary, data: Mapping[str, Any]) -> None:
 
 
 def _asked(run: RunSummary, data: Mapping[str, Any]) -> None:
-    run.waits_for, run.until = "person", data.get("expires_at")
+    run.waits_for, run.until, run.question = "person", data.get("expires_at"), run.records - 1
 
 
 def _answer(run: RunSummary, data: Mapping[str, Any]) -> None:
@@ -149,10 +158,11 @@ def _resume(run: RunSummary, data: Mapping[str, Any]) -> None:
 
 def _migrate(run: RunSummary, data: Mapping[str, Any]) -> None:
     run.fingerprint, run.state = data["to"], data["renamed"].get(run.state, run.state)
+    run.migrations += 1
 
 
 def _close(run: RunSummary, data: Mapping[str, Any]) -> None:
-    run.status, run.state, run.reason = "ended", data["state"], data["reason"]
+    run.status, run.state, run.reason, run.ok = "ended", data["state"], data["reason"], data["ok"]
     run.waits_for = run.until = None
 
 

@@ -81,12 +81,12 @@ def ask(question: Question, *, check: Check | None = None) -> str | dict[str, De
         check: says what is wrong with an edited input; the person is asked again.
 
     Returns:
-        What was said, or a decision for each call; None (the run parks) for an empty answer and at the end of input.
+        What was said, or a decision for each call that was not left for later; None (the run parks) for nothing at all.
     """
-    try:
-        if question.kind == "words":
-            return _words(question)
+    if question.kind == "approval":
         return _decisions(question, check or _anything)
+    try:
+        return _words(question)
     except EOFError:
         print()  # noqa: T201 - the terminal is where it asks
         return None
@@ -105,18 +105,24 @@ def _words(question: Question) -> str | None:
 
 def _decisions(question: Question, check: Check) -> dict[str, Decision] | None:
     decisions: dict[str, Decision] = {}
+    count = len(question.calls)
     for number, call in enumerate(question.calls, 1):
-        place = f" ({number} of {len(question.calls)})" if len(question.calls) > 1 else ""
+        place = f" ({number} of {count})" if count > 1 else ""
         print(f"\n  Claude wants to call {one_line(call.name, _WHOLE)}{place}:")  # noqa: T201 - as above
         for row in shown_input(call.input):
             print(f"    {row}")  # noqa: T201 - as above
         if question.why and question.why != "needs_approval":
             print(f"  {one_line(question.why)}")  # noqa: T201 - as above
-        decision = _decision(call, check)
-        if decision is None:
-            return None
-        decisions[call.id] = decision
-    return decisions
+        try:
+            decision = _decision(call, check)
+        except EOFError:
+            print()  # noqa: T201 - as above
+            break
+        if decision is not None:
+            decisions[call.id] = decision
+    if decisions and len(decisions) < count:
+        print(f"\n  {len(decisions)} of {count} decided; what is left is asked again.")  # noqa: T201 - as above
+    return decisions or None
 
 
 def _decision(call: OpenCall, check: Check) -> Decision | None:
@@ -137,7 +143,8 @@ def _decision(call: OpenCall, check: Check) -> Decision | None:
 
 
 def _edited(call: OpenCall, check: Check) -> dict[str, Any] | None:
-    line = input("  The new input as JSON on one line: ").strip()
+    print(f"  It is:  {visible(call.input)}")  # noqa: T201 - as above
+    line = input("  The whole new input as JSON on one line: ").strip()
     try:
         given = json.loads(line)
     except ValueError as error:
@@ -150,4 +157,11 @@ def _edited(call: OpenCall, check: Check) -> dict[str, Any] | None:
     if problem is not None:
         print(f"  That does not fit the tool: {one_line(problem)}")  # noqa: T201 - as above
         return None
+    if left := left_out(call, given):
+        print(f"  Without {left}, which it had.")  # noqa: T201 - as above
     return given
+
+
+def left_out(call: OpenCall, given: Mapping[str, Any]) -> str:
+    """The fields that an edit takes away, for it replaces the whole input; empty where it takes none."""
+    return ", ".join(visible(name)[1:-1] for name in call.input if name not in given)

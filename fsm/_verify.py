@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from operator import itemgetter
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from ._conversation import Conversation
 from ._encoded import plain
@@ -40,13 +41,15 @@ from ._events import (
 )
 from ._opening import store_of
 from ._records import Record
+from ._spoken import BODIES, CHANGED, NEEDED
 from ._steps import is_whole
 from ._strands import fold_checked
-from ._versions import fingerprint, heads_of, records_of
+from ._versions import fingerprint, heads_of, records_of, translated
 from ._workflow import Workflow
 from .journal import Store
 
 _FOLLOWS = frozenset({"request", "say", "tool.begin", "code.begin", "asked", "close"})  # no event begins with these
+_HASHES = ("hash",)  # of what would be sent
 _SHOWN = 120
 
 
@@ -54,77 +57,140 @@ def verify(workflow: type[Workflow], run_id: str, *, journal: Store | str | os.P
     """Decide a run again from its recorded facts, without any I/O, and report what differs.
 
     Args:
-        workflow: the class that decides. What a run did under versions before this one is not judged by it; a run that
-            was never under it is, to see what it would do.
+        workflow: the class that decides. What a run did under other versions is not judged by it; a run that was never
+            under it is, to see what it would do.
         run_id: names the run in the journal.
         journal: the store that holds it, its file or its URL.
 
     Returns:
-        A line for each difference: the record's number, what was recorded, what would be decided now. Empty where
-        nothing differs. A guard, effect or prompt that is not pure, code that changed and a record that was changed
-        show here.
+        A line for each difference, in order: the record's number, what was recorded, what would be decided now. Empty
+        where nothing differs. A guard, effect or prompt that is not pure, code that changed and a record that was
+        changed show here. Where `redact=` changed what was said, texts and the hashes of requests are not compared, and
+        a line says what may be due to that.
 
     Raises:
         RunError: no such run.
         JournalError: the journal cannot be read.
     """
-    records = list(records_of(workflow, store_of(journal), run_id))
-    return tuple(_Verifier(workflow, records).differences())
+    return tuple(_Verifier(workflow, _part_of(workflow, store_of(journal), run_id)).differences())
+
+
+Found = tuple[int, str]  # the number of a record, and what is different there
+
+
+@frozen
+class _Part:
+    """The records that are gone through, with the names of the version that judges them, and as they were recorded.
+
+    `judged` are the stretches that it decided, each from a record to before another. `cut` is where a fork begins: it
+    may be in the middle of what an event led to.
+    """
+
+    records: Sequence[Record]
+    recorded: Sequence[Record]
+    judged: Sequence[tuple[int, int]]
+    cut: int | None
+
+
+def _part_of(workflow: type[Workflow], store: Store, run_id: str) -> _Part:
+    recorded = list(store.read(run_id))
+    forked = recorded[0].data.get("forked")
+    given: Mapping[str, Any] = forked if isinstance(forked, Mapping) else {}
+    own = _own(fingerprint(workflow), recorded, given)
+    if not own:  # to see what it would decide
+        records = list(records_of(workflow, store, run_id))
+        return _Part(records, recorded[: len(records)], ((0, len(records)),), given.get("at"))
+    begin, end = own[-1]
+    moved = [(r.seq, r.data["renamed"]) for r in recorded[: begin + 1] if r.kind == "migrate" and r.data["renamed"]]
+    records = list(translated(recorded[:end], moved)) if moved else recorded[:end]
+    return _Part(records, recorded[:end], own, given.get("at"))
+
+
+def _own(version: str, records: Sequence[Record], forked: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The stretches of a run that this version decided."""
+    begun = [(0, forked.get("fingerprint", records[0].data.get("fingerprint")))]
+    if forked:
+        begun.append((forked["at"], records[0].data.get("fingerprint")))
+    begun += [(r.seq, r.data.get("to")) for r in records if r.kind == "migrate" and r.seq >= begun[-1][0]]
+    ends = [start for start, _ in begun[1:]] + [len(records)]
+    return tuple((start, end) for (start, by), end in zip(begun, ends, strict=True) if by == version and start < end)
 
 
 class _Verifier:
-    def __init__(self, workflow: type[Workflow], records: Sequence[Record]) -> None:
-        self.workflow, self.records = workflow, records
+    def __init__(self, workflow: type[Workflow], part: _Part) -> None:
+        self.workflow, self.records, self.recorded = workflow, part.records, part.recorded
+        self.judged, self.cut = part.judged, part.cut
         self.conversation = Conversation(workflow.plan, heads_of(workflow))
-        forked = records[0].data.get("forked")
-        given = forked if isinstance(forked, Mapping) else {}
-        self.cut: int | None = given.get("at")  # a fork may begin in the middle of what an event led to
-        self.starts = _starts(workflow, records, given)
+        self.is_redacted = False  # whether anything that is decided on was changed so far
 
     def differences(self) -> Iterator[str]:
         """Go through the records event by event."""
         done = 0
         while done < len(self.records):
-            record = self.records[done]
-            count, found = (1, []) if self.starts > done else self._decided(done)
-            yield from found
-            if self.conversation.run.seq <= record.seq:  # where nothing differs, it stands behind the event already
-                problem = _folded(self.workflow, self.conversation, self.records[done : done + count])
-                if problem:
-                    yield f"record {record.seq}: from here on it cannot be folded: {problem}"
-                    return
+            is_judged = any(start <= done < end for start, end in self.judged)
+            count, found = self._decided(done) if is_judged else (1, [])
+            event = self.records[done : done + count]
+            problem = None
+            if self.conversation.run.seq <= event[0].seq:  # where nothing differs, it stands behind the event already
+                problem = _folded(self.workflow, self.conversation, event)
+            if problem is not None:
+                found = [*found, (problem[0], f"from here on it cannot be folded: {problem[1]}")]
+            for seq, what in sorted(found, key=itemgetter(0)):
+                yield f"record {seq}: {what}{_REDACTED if self.is_redacted else ''}"
+            if problem is not None:
+                return
+            self._note(event)
             done += count
 
-    def _decided(self, done: int) -> tuple[int, list[str]]:
+    def _note(self, event: Sequence[Record]) -> None:
+        self.is_redacted |= any(record.kind in NEEDED and record.data.get(CHANGED) for record in event)
+
+    def _decided(self, done: int) -> tuple[int, list[Found]]:
         """How many records the event accounts for that one begins, and what differs."""
         record = self.records[done]
+        self._note((record,))  # the event is made of it
         try:
             event = _event(self.records, done)
             if event is None:  # said by whoever forked the run, or left over after a difference
-                return 1, [] if record.data.get("forked") else [
-                    f"record {record.seq}: {_shown(record)} came of nothing"
-                ]
+                return 1, [] if record.data.get("forked") else [(record.seq, f"{self._shown(record)} came of nothing")]
             if isinstance(event, Started):  # what requests begin with was decided, too (R35)
                 event = evolve(event, heads=self.conversation.heads.digests(event.systems))
             return self._compared(event, done)
         except Exception as error:  # noqa: BLE001 - a record that was changed may be of any form
             why = str(error) if isinstance(error, FsmError) else f"it is not of its form ({type(error).__name__})"
-            return self._extent(done), [f"record {record.seq}: {_shown(record)} was recorded, now: {why}"]
+            return self._extent(done), [(record.seq, f"{self._shown(record)} was recorded, now: {why}")]
 
-    def _compared(self, event: Event, done: int) -> tuple[int, list[str]]:
+    def _compared(self, event: Event, done: int) -> tuple[int, list[Found]]:
         """Feed the event; where nothing differs, stand behind it."""
         probe = self._probe()
         made, _ = probe.feed(event)
         until = len(self.records) if self.cut is None or done >= self.cut else self.cut
         there = self.records[done:until]
         for record, again in zip_longest(there[: len(made) or 1], made[: len(there) + (self.cut != until)]):
-            if found := list(_differing(record, again)):
+            if found := list(self._differing(record, again)):
                 return self._extent(done), found
         if len(made) > len(there):  # the fork was cut in the middle
             self.conversation.fold(there)
             return len(there), []
         self.conversation = probe
         return len(made), []
+
+    def _differing(self, record: Record | None, again: Record | None) -> Iterator[Found]:
+        if record is None or again is None or record.kind != again.kind:
+            seq = record.seq if record is not None else again.seq if again is not None else 0
+            yield seq, f"{self._shown(record)} was recorded, now {_shown(again)}"
+            return
+        hidden = {*(BODIES.get(record.kind, ()) if record.data.get(CHANGED) else ()), *_HASHES * self.is_redacted}
+        was, now = (_plain(each, hidden) for each in (record, again))
+        quoted = _plain(self.recorded[record.seq])
+        for name in sorted({*was, *now}):
+            if was.get(name) != now.get(name):
+                told = f"was recorded as {_short(quoted.get(name))}, now {_short(now.get(name))}"
+                yield record.seq, f"{record.kind}.{name} {told}"
+
+    def _shown(self, record: Record | None) -> str:
+        """A record in the words that it was recorded in."""
+        return _shown(None if record is None else self.recorded[record.seq])
 
     def _probe(self) -> Conversation:
         made = Conversation(self.conversation.plan, self.conversation.heads)
@@ -146,41 +212,24 @@ class _Verifier:
         return len(self.records) - start
 
 
-def _starts(workflow: type[Workflow], records: Sequence[Record], forked: Mapping[str, Any]) -> int:
-    """Where the part begins that this version decided; 0 where it decided none, to see what it would decide."""
-    version = fingerprint(workflow)
-    stretches = [(0, forked.get("fingerprint", records[0].data.get("fingerprint")))]
-    if forked:
-        stretches.append((forked["at"], records[0].data.get("fingerprint")))
-    stretches += [(r.seq, r.data.get("to")) for r in records if r.kind == "migrate" and r.seq >= stretches[-1][0]]
-    return next((start for start, by in stretches if by == version), 0)
+_REDACTED = " (redact= changed what it was decided on)"
 
 
-def _folded(workflow: type[Workflow], conversation: Conversation, records: Sequence[Record]) -> str:
-    """Fold what was recorded; why that cannot be done, or nothing."""
-    try:
-        strands = fold_checked(workflow, conversation, records, is_partial=True)
-    except Exception as error:  # noqa: BLE001 - a record that was changed may be of any form
-        return f"it is not of its form ({type(error).__name__})"
-    return next((str(strand) for strand in strands if strand.what != "outcome"), "")
+def _folded(workflow: type[Workflow], conversation: Conversation, records: Sequence[Record]) -> Found | None:
+    """Fold what was recorded; where and why that cannot be done, or nothing."""
+    for record in records:
+        try:
+            strands = fold_checked(workflow, conversation, (record,), is_partial=True)
+        except Exception as error:  # noqa: BLE001 - a record that was changed may be of any form
+            return record.seq, f"it is not of its form ({type(error).__name__})"
+        for strand in strands:
+            if strand.what != "outcome":
+                return record.seq, str(strand)
+    return None
 
 
-def _differing(record: Record | None, again: Record | None) -> Iterator[str]:
-    if record is None or again is None or record.kind != again.kind:
-        seq = record.seq if record is not None else again.seq if again is not None else 0
-        yield f"record {seq}: {_shown(record)} was recorded, now {_shown(again)}"
-        return
-    was, now = (_plain(each) for each in (record, again))
-    for name in sorted({*was, *now}):
-        if was.get(name) != now.get(name):
-            yield (
-                f"record {record.seq}: {record.kind}.{name} was recorded as {_short(was.get(name))}, "
-                f"now {_short(now.get(name))}"
-            )
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    data: dict[str, Any] = plain({name: value for name, value in record.data.items() if name != "forked"})
+def _plain(record: Record, hidden: Collection[str] = ()) -> dict[str, Any]:
+    data: dict[str, Any] = plain({n: v for n, v in record.data.items() if n not in {"forked", CHANGED, *hidden}})
     return data
 
 

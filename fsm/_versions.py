@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,7 +26,7 @@ from ._encoded import encode
 from ._errors import ConcurrentWriter, FsmError, JournalError, RunError
 from ._events import Migrated
 from ._records import Record
-from ._spoken import CHANGED, NEEDED
+from ._spoken import CHANGED, NEEDED, TextsGone
 from ._state import State
 from ._states import Claude, Code
 from ._strands import Strand, fold_checked
@@ -116,20 +118,21 @@ def records_of(workflow: type[Workflow], store: Store, run_id: str) -> Iterator[
     """
     records = iter(store.read(run_id))
     first = next(records)
-    version = store.summary(run_id).fingerprint
+    summary = store.summary(run_id)
+    version = summary.fingerprint
     moved: list[tuple[int, Mapping[str, str]]] = []
-    if first.data.get("fingerprint", "") != version:
+    if summary.migrations:  # not told by the fingerprint: a version that was rolled back has the first one's
         moved = [(r.seq, r.data["renamed"]) for r in store.read(run_id) if r.kind == "migrate" and r.data["renamed"]]
     names = {} if version == fingerprint(workflow) else dict(workflow.renamed)
     records = chain((first,), records)
-    return _translated(records, moved, names) if moved or names else records
+    return translated(records, moved, names) if moved or names else records
 
 
 def as_said(records: Iterable[Record], run_id: str) -> Iterator[Record]:
     """The same records, if the next request may be made of them.
 
     Raises:
-        JournalError: a store changed what was said before it kept it (`redact=`).
+        TextsGone: a store changed what was said before it kept it (`redact=`).
     """
     for record in records:
         if record.kind in NEEDED and record.data.get(CHANGED):
@@ -137,14 +140,34 @@ def as_said(records: Iterable[Record], run_id: str) -> Iterator[Record]:
                 f"run '{run_id}' cannot be gone on with: redact= changed record {record.seq} ({record.kind}) before it "
                 "was stored, so Claude would be sent another conversation than it had. Show or verify it, or run anew"
             )
-            raise JournalError(msg)
+            raise TextsGone(msg)
         yield record
 
 
-def _translated(
-    records: Iterable[Record], moved: list[tuple[int, Mapping[str, str]]], names: Mapping[str, str]
+def why_lost(store: Store, run_id: str) -> JournalError | None:
+    """Why no version of a workflow can go on with a run: it cannot be read, or is not what was said. None otherwise.
+
+    Raises:
+        RunError: no such run.
+    """
+    try:
+        deque(as_said(store.read(run_id), run_id), maxlen=0)
+    except JournalError as error:
+        return error
+    return None
+
+
+def translated(
+    records: Iterable[Record],
+    moved: Sequence[tuple[int, Mapping[str, str]]],
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Record]:
-    """Each record was written with the names of its time: those before a migration take part in it."""
+    """The records with the names of now: each was written with those of its time, and takes part in later migrations.
+
+    Params:
+        moved: number and renames of the migrations that count, in order.
+        names: what is renamed besides, by a version that the run was not moved to yet.
+    """
     stages: list[tuple[float, Mapping[str, str]]] = [(float("inf"), names)]
     for seq, renamed in reversed(moved):
         _, after = stages[0]
@@ -207,8 +230,11 @@ def standings(workflow: type[Workflow], store: Store) -> Iterator[Standing]:
         if run.status == "ended" or run.workflow != workflow.name:
             continue
         is_current = run.fingerprint == fingerprint(workflow)
-        strands = () if is_current else _strands(workflow, store, run.run_id)
+        strands = _strands(workflow, store, run.run_id)  # a current one may be damaged, erased or redacted
         yield Standing(run.run_id, run.state, run.waits_for, is_current, strands)
+
+
+_LOST = "No version can go on with it: end it with `fsm runs cancel`, or delete it with `fsm runs rm`"
 
 
 def _strands(workflow: type[Workflow], store: Store, run_id: str) -> tuple[Strand, ...]:
@@ -217,7 +243,8 @@ def _strands(workflow: type[Workflow], store: Store, run_id: str) -> tuple[Stran
         return fold_run(workflow, conversation, store, run_id)
     except Exception as error:  # noqa: BLE001 - one damaged run must not hide how the others stand
         why = str(error) if isinstance(error, FsmError) else f"its records are not of their form: {error!r}"
-        return (Strand("unreadable", "", why, "No version can go on with it"),)
+        remedy = _LOST if isinstance(error, TextsGone) else "No version can go on with it as it is"
+        return (Strand("unreadable", "", why, remedy),)
 
 
 def migrate(

@@ -14,16 +14,25 @@ Records hold plain JSON only, never pickles. Bodies of messages are JSON text as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from ._encoded import encode
 from ._errors import ConcurrentWriter, JournalError, RunError
 from ._records import Record
 from ._summary import Query, RunSummary
 
 EVERY = Query()
 """Every run."""
+
+
+class DamagedRuns(JournalError):  # noqa: N818 - states a fact
+    """Where runs stand cannot be read: `lines` says of each what is wrong with it."""
+
+    def __init__(self, lines: Mapping[str, str]) -> None:
+        self.lines = lines
+        super().__init__("; ".join(lines.values()))
 
 
 @runtime_checkable
@@ -39,7 +48,7 @@ class Store(Protocol):
 
         Raises:
             ConcurrentWriter: a sequence number exists already; nothing was written.
-            JournalError: the storage failed; nothing of these records counts.
+            JournalError: the storage failed. A store opened anew knows whether these records count: all or none.
         """
 
     def read(self, run_id: str, start: int = 0) -> Iterator[Record]:
@@ -70,7 +79,11 @@ class Store(Protocol):
         """
 
     def runs(self, query: Query = EVERY) -> Iterator[RunSummary]:
-        """The runs that the query means, oldest first, without holding all of them in memory."""
+        """The runs that the query means, oldest first, without holding all of them in memory.
+
+        Raises:
+            DamagedRuns: at the end, so after every run that could be read: some could not.
+        """
 
 
 @runtime_checkable
@@ -109,7 +122,7 @@ class Keeper(Protocol):
     def purge(self, query: Query, *, unfinished: bool = False, erase: bool = False) -> tuple[str, ...]:
         """Delete (or `erase`) the runs that a query means, but for those that somebody drives; gives their ids.
 
-        Runs that have not ended stay unless `unfinished` is given.
+        Those that `runs` calls damaged stay. Runs that have not ended stay unless `unfinished` is given.
         """
 
 
@@ -137,11 +150,28 @@ def check_next(run_id: str, given: int, due: int) -> None:
         raise JournalError(msg)
 
 
+Packed = tuple[int, bytes]
+"""A commit as it is kept in memory: how many records, and their JSON, which takes a quarter of the room of objects."""
+
+
+def packed(records: Sequence[Record]) -> Packed:
+    """The records of one commit, as text.
+
+    Raises:
+        JournalError: they are no JSON (R26).
+    """
+    try:
+        return len(records), encode([(record.kind, record.at, record.data) for record in records])
+    except (ValueError, TypeError) as error:
+        msg = f"records {records[0].seq} to {records[-1].seq} cannot be stored: {error}; nothing was written"
+        raise JournalError(msg) from error
+
+
 class MemoryStore:
     """A journal in memory: for tests, and for runs whose end is the end of the process."""
 
     def __init__(self) -> None:
-        self._commits: dict[str, dict[int, tuple[Record, ...]]] = {}  # of each run, by the number of their first record
+        self._commits: dict[str, dict[int, Packed]] = {}  # of each run, by the number of their first record
         self._summaries: dict[str, RunSummary] = {}
         self._claimed: dict[str, object] = {}
 
@@ -149,7 +179,7 @@ class MemoryStore:
         """See `Store`."""
         if not records:
             return  # a run without records is none
-        first, kept = records[0].seq, tuple(records)
+        first, kept = records[0].seq, packed(records)
         check_next(run_id, first, self._due(run_id))
         begun = {first: kept}
         commits = self._commits.setdefault(run_id, begun)
@@ -163,19 +193,22 @@ class MemoryStore:
         if not commits:
             return 0
         newest = next(reversed(commits))
-        return newest + len(commits[newest])
+        return newest + commits[newest][0]
 
     def read(self, run_id: str, start: int = 0) -> Iterator[Record]:
         """See `Store`."""
-        commits = tuple(self._of(run_id).items())
+        return self._records(tuple(self._of(run_id).items()), start)
+
+    def _records(self, commits: Sequence[tuple[int, Packed]], start: int) -> Iterator[Record]:
         return (
-            record
-            for first, records in commits
-            if first + len(records) > start
-            for record in records[max(0, start - first) :]
+            Record(seq, kind, at, data)
+            for first, (count, raw) in commits
+            if first + count > start
+            for seq, (kind, at, data) in enumerate(json.loads(raw), first)
+            if seq >= start
         )
 
-    def _of(self, run_id: str) -> dict[int, tuple[Record, ...]]:
+    def _of(self, run_id: str) -> dict[int, Packed]:
         try:
             return self._commits[run_id]
         except KeyError:
@@ -199,7 +232,7 @@ class MemoryStore:
         commits = self._of(run_id)
         if known.records < self._due(run_id):
             known = known.copy()
-            known.add(chain.from_iterable(each for first, each in tuple(commits.items()) if first >= known.records))
+            known.add(self._records(tuple(commits.items()), known.records))
             self._summaries[run_id] = known
         return known.copy()
 

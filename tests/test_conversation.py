@@ -650,11 +650,11 @@ def test_a_parked_person_is_asked_again_and_may_answer_late_or_too_late() -> Non
     other = folded(chat, through_json(chat.records))
     assert other.verdict().reason == "waiting_person"
     other.feed(Resumed(expires - 1))
-    other.feed(Answered(expires, said="In time."))
+    other.feed(Answered(expires - 0.5, said="In time."))
     assert other.run.state == "chatting"
     late = folded(chat, through_json(chat.records))
-    late.feed(Resumed(expires + 1))
-    late.feed(Answered(expires + 1, said="Too late."))
+    late.feed(Resumed(expires - 1))
+    late.feed(Answered(expires, said="Too late."))
     assert late.run.state == "bye"
     assert late.run.said is None
 

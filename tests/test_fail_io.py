@@ -254,6 +254,29 @@ def failing(kind: str, error: int, stride: int) -> tuple[int, int]:
         raise
 
 
+def in_doubt() -> None:
+    """What was said of a commit whose n-th sync or write failed, and whether it counts for whoever reads the file."""
+    shim, found = ctypes.CDLL(None), []
+    for kind, number in [("sync", 1), ("sync", 2), *(("write", n) for n in range(1, 20))]:
+        with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder) / "runs.db") as store:
+            store.append("r", [Record(0, "note", 1.0, {})])
+            shim.fsm_arm(KINDS[kind], number, errno.EIO)
+            said = ""
+            try:
+                store.append("r", [Record(1, "note", 2.0, {"text": "x" * 20_000})])
+            except JournalError as error:
+                said = str(error)
+            is_hit = bool(shim.fsm_fired())
+            killed = Path(folder) / "killed"
+            killed.mkdir()
+            for file in Path(folder).glob("runs.db*"):
+                shutil.copy(file, killed / file.name)
+            with SqliteStore(killed / "runs.db") as anew:
+                assert anew.verify("r") is None
+                found.append((kind, is_hit, said, anew.summary("r").records == 2))
+    print(json.dumps(found))  # noqa: T201
+
+
 def child(call: str, **env: str) -> Any:
     here = Path(__file__).parent
     done = subprocess.run(
@@ -310,6 +333,16 @@ def test_the_nth_call_fails(outcomes: Any, kind: str, error: str, least: int) ->
     assert told >= least
     if error in {"SHORT", "EINTR"}:
         assert told == 0, "what the system asks to be done again is done again"
+
+
+def test_what_is_said_of_a_commit_that_failed_is_true(shim: str) -> None:
+    """K6: after a failed sync it may count; a resume decides by what the file holds."""
+    found = child("in_doubt()", LD_PRELOAD=shim)
+    told = [(kind, said, counts) for kind, is_hit, said, counts in found if is_hit]
+    assert len(told) > 3
+    assert all("whether it counts is not known" in said or not counts for _, said, counts in told)
+    assert {counts for kind, said, counts in told if kind == "sync"} == {True}, "such a commit can count"
+    assert all(not said and counts for _, is_hit, said, counts in found if not is_hit)
 
 
 def test_a_disk_that_is_full(tmp_path: Path) -> None:

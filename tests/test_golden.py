@@ -43,11 +43,13 @@ def test_none_of_them_is_stranded() -> None:
 
 def test_they_come_back_from_a_file_as_they_are(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "runs.db") as store:
-        for number, file in enumerate(FILES):
+        for file in FILES:
             records = records_in(file)
-            store.append(str(number), records)
-            assert list(store.read(str(number))) == records
-            assert store.verify(str(number)) is None
+            run_id = records[0].data["run_id"]
+            store.append(run_id, records)
+            assert list(store.read(run_id)) == records
+            assert store.verify(run_id) is None
+            store.delete(run_id, unfinished=True)
 
 
 def test_no_golden_file_was_changed_removed_or_added_by_hand() -> None:

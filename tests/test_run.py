@@ -616,7 +616,7 @@ def test_two_runs_under_one_name_are_refused() -> None:
     store = MemoryStore()
     both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
     before = tuple(store.read("r"))
-    with pytest.raises(RunError, match="the journal has a run 'r' already: resume"):
+    with pytest.raises(RunError, match="already, which has ended in 'answered': choose another run_id; resume"):
         both(Plain, "Hi.", [replies.text("Hello.")], is_async=False, journal=store, run_id="r")
     assert tuple(store.read("r")) == before
     assert go_on(Plain, "r", [], journal=store).text == "Hello.", "the claim was given back"

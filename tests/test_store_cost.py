@@ -109,7 +109,7 @@ def test_runs_are_filtered_in_a_file_as_in_memory(tmp_path: Path) -> None:
     more: dict[str, dict[str, Any]] = {
         "asked": {"kind": "words", "prompt": "?", "why": "", "expires_at": 9.0},
         "park": {"reason": "waiting_person"},
-        "close": {"state": "answered", "reason": "end_turn", "evidence": {}},
+        "close": {"state": "answered", "ok": True, "reason": "end_turn", "evidence": {}},
     }
 
     @settings(max_examples=40, deadline=None)

@@ -17,7 +17,7 @@ import pytest
 from _driving import Plain
 from test_resume import Desk
 
-from fsm import JournalError, Record, RunError, approve, fork, resume, run
+from fsm import JournalError, Record, RunError, UsageError, approve, fork, resume, run
 from fsm._summary import Query
 from fsm.stores.sqlite import SqliteStore, shared
 from fsm.testing import Emulator, replies
@@ -31,7 +31,8 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="modes and forks are
 def whole_run(store: SqliteStore, run_id: str, text: str = CANARY, size: int = 1) -> None:
     store.append(run_id, [Record(0, "open", 1.0, {**OPEN, "messages": [text]})])
     store.append(run_id, [Record(1, "say", 2.0, {"history": "main", "messages": [text * size]})])
-    store.append(run_id, [Record(2, "close", 3.0, {"state": "done", "reason": "end", "evidence": {"text": text}})])
+    ended = {"state": "done", "ok": True, "reason": "end", "evidence": {"text": text}}
+    store.append(run_id, [Record(2, "close", 3.0, ended)])
 
 
 def journal(path: Path) -> Path:
@@ -159,7 +160,7 @@ def test_a_folder_and_what_lies_in_no_folder_are_refused(tmp_path: Path) -> None
         SqliteStore(tmp_path / "folder")
     with pytest.raises(JournalError, match="cannot be made: No such file or directory; is there such a folder"):
         SqliteStore(tmp_path / "missing" / "runs.db")
-    with pytest.raises(JournalError, match="cannot be made"):
+    with pytest.raises(UsageError, match="names no file: there is a NUL in it"):
         SqliteStore(tmp_path / "nul\0byte.db")
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from fsm import (
     Workflow,
     approve,
     cancel,
+    deny,
     fork,
     migrate,
     rounds_left,
@@ -41,8 +43,9 @@ from fsm import (
     tool,
     verify,
 )
-from fsm._versions import Standing, fingerprint, standings
+from fsm._versions import Standing, fingerprint, records_of, standings
 from fsm.cli import main
+from fsm.journal import packed
 from fsm.stores.sqlite import SqliteStore
 from fsm.testing import replies
 from fsm.testing.replies import Reply
@@ -114,6 +117,8 @@ def desk(
 
 Desk = desk()
 REFUND = replies.tool_use("refund", {"number": "7"})
+AGAIN = replies.tool_use("refund", {"number": "8"})
+THIRD = replies.tool_use("refund", {"number": "9"})
 DONE = replies.text("done")
 
 
@@ -430,6 +435,67 @@ def test_once_moved_the_mapping_need_not_be_declared_any_more_and_names_may_come
     assert [move.dest for move in result.moves][-2:] == ["asking", "answered"]
 
 
+def named(asking: str, approving: str, before: tuple[str, str]) -> type[Workflow]:
+    """A version that differs from the one before it in names only; one may have the other's name."""
+    now = (asking, approving)
+    return desk(
+        asking=asking,
+        approving=approving,
+        renamed={old: new for old, new in zip(before, now, strict=True) if old != new} or None,
+    )
+
+
+def test_a_rename_that_is_rolled_back_moves_runs_back(store: Store) -> None:
+    """Then the newest version has the fingerprint of the first one, and the records the names of both."""
+    waiting(store)
+    second = named("drafting", "approving", ("asking", "approving"))
+    back = named("asking", "approving", ("drafting", "approving"))
+    assert fingerprint(back) == fingerprint(Desk)
+    go_on(second, "r", [AGAIN], journal=store, answer=deny(), clock=Clock())
+    go_on(back, "r", [THIRD], journal=store, answer=deny(), clock=Clock())
+    assert store.summary("r").migrations == 2
+    for _ in range(2):
+        assert go_on(back, "r", [], journal=store, clock=Clock()).state == "approving"
+    assert standing(back, store).is_current
+    result = go_on(Desk, "r", [DONE], journal=store, answer=approve(), clock=Clock())
+    assert result.ok
+    assert {r.data["source"] for r in records_of(Desk, store, "r") if r.kind == "move"} == {
+        "asking",
+        "calling",
+        "approving",
+    }
+    assert verify(Desk, "r", journal=store) == ()
+
+
+def test_any_chain_of_renames_can_be_gone_on_with() -> None:
+    """Names are given, swapped, taken back; runs begin, stand and are moved anywhere on the way."""
+    for seed in range(40):
+        draw, store = random.Random(seed), MemoryStore()
+        names = ("asking", "approving")
+        version, runs = named(*names, names), 0
+        for _ in range(draw.randint(2, 6)):
+            if draw.random() < 0.7:
+                waiting(store, f"r{runs}", version)
+                runs += 1
+            before = names
+            while any(old in names and old != new for old, new in zip(before, names, strict=True)) or names == before:
+                names = tuple(draw.sample(["asking", "approving", "drafting", "writing"], 2))
+            version = named(names[0], names[1], before)
+            migrate(version, journal=store, clock=Clock())
+            for run_id in [each.run_id for each in store.runs()]:
+                if draw.random() < 0.5:  # it speaks under these names, too
+                    said = replies.tool_use("refund", {"number": str(draw.random())})
+                    go_on(version, run_id, [said], journal=store, answer=deny(), clock=Clock())
+        for run_id in [each.run_id for each in store.runs()]:
+            assert store.summary(run_id).state == names[1]
+            result = go_on(version, run_id, [DONE], journal=store, answer=approve(), clock=Clock())
+            assert result.ok, (seed, run_id)
+            now = [r.data["source"] for r in records_of(version, store, run_id) if r.kind == "move"]
+            asks = [names[0], "calling", names[1]]
+            assert now == [*asks * (len(now) // 3), "calling", names[0]], (seed, run_id)
+            assert verify(version, run_id, journal=store) == (), (seed, run_id)
+
+
 def test_what_was_untouched_when_it_parked_is_found_under_its_new_name() -> None:
     """A `Code` function that was never entered is begun anew, whatever its state is called now."""
 
@@ -565,7 +631,7 @@ def test_a_damaged_run_does_not_hide_the_others() -> None:
     waiting(store, "a")
     waiting(store, "b")
     damaged = list(store.read("a"))
-    store._commits["a"] = {0: (evolve(damaged[0], data={**damaged[0].data, "carried": 7}), *damaged[1:])}
+    store._commits["a"] = {0: packed([evolve(damaged[0], data={**damaged[0].data, "carried": 7}), *damaged[1:]])}
     found = {each.run_id: each.strands for each in standings(desk(within="2h"), store)}
     assert [strand.what for strand in found["a"]] == ["unreadable"]
     assert found["b"] == ()

@@ -55,6 +55,7 @@ from fsm._states import Claude, Code
 from ._evidence import MAX_RECOVERIES, cut_evidence, evidence_of, recovered_too_often, reply_evidence
 from ._fold import apply, result_block
 from ._heads import Heads
+from ._outline import outlined
 from ._replies import recorded
 from ._run_state import OpenCallState, RunState
 from ._step import Step
@@ -111,6 +112,10 @@ class Conversation:
     def adopt(self, other: Conversation) -> None:
         """Stand where another conversation stands, which is not changed by what happens here."""
         self._run = other.run
+
+    def stand_by(self, outline: Iterable[Record], state: str, *, parked: str | None) -> None:
+        """Stand where records without their bodies say: enough to be cancelled, and for nothing else."""
+        self._run = outlined(outline, state, parked)
 
     def pending(self) -> tuple[Action, ...]:
         """What the outside world has to do now."""
@@ -324,10 +329,10 @@ class _Intake(Step):
         if run.asked is None:
             msg = f"'{self.graph.name}' asks nobody in state '{run.state}': there is nothing to answer"
             raise RunError(msg)
-        expires = run.asked.get("expires_at")
-        if expires is not None and event.at > expires:
+        if run.is_expired(event.at):
             self._unpark()
-            self.move("expired", {"expires_at": expires, "detail": "the answer came too late and did not count"})
+            why = {"expires_at": run.asked["expires_at"], "detail": "the answer came too late and did not count"}
+            self.move("expired", why)
         elif self.graph.by_name[run.state].kind == "Human":
             try:
                 blocks = as_blocks(event.said)
@@ -380,7 +385,7 @@ class _Intake(Step):
         if isinstance(state, Claude) and run.wait_until is not None and event.at >= run.wait_until:
             self.record("wake", {})
             self.send(state)
-        elif run.asked is not None and event.at >= run.asked.get("expires_at", float("inf")):
+        elif run.asked is not None and run.is_expired(event.at):
             self.move("expired", {"expires_at": run.asked["expires_at"]})
 
     def cancelled(self, event: Cancelled) -> None:

@@ -21,6 +21,7 @@ from fsm._ledger import Ledger, begins_anew, history_of
 from fsm._models import model_facts
 from fsm._records import Record
 from fsm._states import Claude
+from fsm._stuck import Detector
 
 from ._evidence import unsent_for
 from ._replies import keep, take
@@ -228,8 +229,7 @@ def reason_of(event: str, open_call: OpenCallState) -> str:
     """What the model reads about a call that was not run, or of which nobody knows (B3)."""
     decision = open_call.decision
     if open_call.unknown and decision is not None and decision.verb == "deny":
-        said = f" A person looked into it: {decision.reason}" if decision.reason else ""
-        return f"Not run again: the process stopped while this call ran, so its outcome is unknown.{said}"
+        return unknown_denied(decision.reason)
     if open_call.begun or open_call.unknown:
         return UNKNOWN_OUTCOME
     if event == "expired":
@@ -237,6 +237,12 @@ def reason_of(event: str, open_call: OpenCallState) -> str:
     if decision is not None and decision.verb == "deny":
         return f"Denied by a person: {decision.reason}" if decision.reason else "Denied by a person."
     return "Not run: the person denied the calls of this turn."
+
+
+def unknown_denied(reason: str | None) -> str:
+    """What the model reads of a call of unknown outcome that a person does not let run again (B3)."""
+    said = f" A person looked into it: {reason}" if reason else ""
+    return f"Not run again: the process stopped while this call ran, so its outcome is unknown.{said}"
 
 
 def next_calls(run: RunState) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -399,7 +405,7 @@ def _tool_end(run: RunState, record: Record, graph: Graph) -> None:
 
 def _asked(run: RunState, record: Record, graph: Graph) -> None:
     del graph
-    run.asked = record.data
+    run.asked = {**record.data, "number": record.seq}
 
 
 def _answer(run: RunState, record: Record, graph: Graph) -> None:
@@ -462,6 +468,7 @@ def _migrate(run: RunState, record: Record, graph: Graph) -> None:
 def _close(run: RunState, record: Record, graph: Graph) -> None:
     del graph
     run.closed = record.data
+    run.detector = Detector.start()  # a run that ended is often kept, and has no loop any more
 
 
 _APPLY: Mapping[str, Callable[[RunState, Record, Graph], None]] = {

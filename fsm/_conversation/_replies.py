@@ -72,7 +72,8 @@ def take(run: RunState, record: Record, graph: Graph) -> None:
 
 def _decoded(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], Reading]:
     message = {**data["message"], "content": json.loads(data["content"])}
-    return message, evolve(read(message), event=data["event"])
+    reading = read(message)
+    return message, reading if reading.event == data["event"] else evolve(reading, event=data["event"])
 
 
 def recorded(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fsm._events import Decision, ToolEnd
 from fsm._facts import Call, Failure, Result, Usage
 from fsm._ledger import Ledger
 from fsm._reading import Reading
+from fsm._records import is_over
 from fsm._stuck import Detector
 
 
@@ -147,6 +148,10 @@ class RunState:
         new = object.__new__(type(self))
         new.__dict__ = self.__dict__.copy()
         return new
+
+    def is_expired(self, at: float) -> bool:
+        """Whether the time to answer what is asked has run out."""
+        return self.asked is not None and is_over(self.asked.get("expires_at"), at)
 
     def ledger(self, history: str) -> Ledger:
         """The ledger of a history, empty at first."""

@@ -90,7 +90,8 @@ class Step(View):
         node = self.graph.by_name[self.run.state]
         state = node.state
         if node.is_final:
-            self.record("close", {"state": node.name, "reason": self.run.last_event, "evidence": self._why()})
+            ended = {"state": node.name, "ok": node.ok, "reason": self.run.last_event, "evidence": self._why()}
+            self.record("close", ended)
         elif isinstance(state, Claude):
             self.enter_claude(state)
         elif isinstance(state, (Approval, Human)):
@@ -216,6 +217,8 @@ class Step(View):
 
     def ask(self, state: Approval | Human) -> None:
         expires = {} if state.within is None else {"expires_at": self.at + state.within}
+        if self.run.asked is not None:  # for the rest: who decided on one call gave nobody longer for the others
+            expires = {key: self.run.asked[key] for key in ("expires_at",) if key in self.run.asked}
         # Which calls, so that whoever reads the journal without the workflow shows the person exactly these.
         calls = {"calls": [c.call.id for c in self.undecided()]} if isinstance(state, Approval) else {}
         self.record("asked", {"state": self.run.state, **calls, **expires})

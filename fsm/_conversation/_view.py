@@ -167,14 +167,15 @@ class View:
         """What a person is asked."""
         run = self.run
         prompt = run.reading.reply.text if run.reading else ""
-        expires = (run.asked or {}).get("expires_at")
+        asked = run.asked or {}
+        expires, number = asked.get("expires_at"), asked.get("number")
         if self.graph.by_name[run.state].kind == "Human":
-            return Question("words", (), prompt, "", run.state, expires)
+            return Question("words", (), prompt, "", run.state, expires, number)
         undecided = self.undecided()
         calls = tuple(self._open_call(c) for c in undecided)
         unknown = [c.call.name for c in undecided if c.unknown]
         why = f"the outcome of {', '.join(unknown)} is unknown after a restart" if unknown else "needs_approval"
-        return Question("approval", calls, prompt, why, run.state, expires)
+        return Question("approval", calls, prompt, why, run.state, expires, number)
 
     def _open_call(self, call: OpenCallState) -> OpenCall:
         edited = call.decision is not None and call.decision.verb == "edit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsm._records import Record, Verdict, moment
 from fsm._summary import Query, RunSummary
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fsm._wire import Delta
 
 
+_ALSO = frozenset({"outline", "redacts"})
+
+
 class LiveJournal:
     """A journal that shows what it is given once it holds it.
 
@@ -31,6 +34,12 @@ class LiveJournal:
         self.teller = Teller(narrator, quiet_input=quiet_input, quiet_said=True)
         self._column: int | None = None  # where streamed text ends on its line
         self._block = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """What not every store has."""
+        if name not in _ALSO:
+            raise AttributeError(name)
+        return getattr(self.store, name)
 
     def append(self, run_id: str, records: Sequence[Record]) -> None:
         """See `Store`; then print."""
@@ -93,7 +102,8 @@ class LiveJournal:
 
 def show_result(screen: Screen, result: Result) -> None:
     """How a run ended: its final state, why, what it used."""
-    requests = sum(record.kind == "request" for record in result.records)
+    read = getattr(result.journal, "outline", result.journal.read)  # a run is also ended without what was said in it
+    requests = sum(record.kind == "request" for record in read(result.run_id))
     show_verdict(screen, result.verdict, requests=requests, ok=result.ok, parked=result.parked)
 
 

@@ -18,7 +18,7 @@ from ._errors import CommandError
 from ._live import LiveJournal, show_result
 from ._load import load_workflow
 from ._part import dollars
-from ._runs_look import command, go_on, show_question, shown_id
+from ._runs_look import command, go_on, show_damaged, show_question, shown_id
 from ._runs_ls import Newer, Older, Tags
 from ._runs_open import (
     BAD,
@@ -33,12 +33,15 @@ from ._runs_open import (
     Run,
     driver_of,
     filtered,
-    found,
+    is_expired,
+    is_interrupted,
+    meant,
     opened,
+    readable,
     selected,
     standing,
 )
-from ._runs_story import numbers_of
+from ._runs_story import story_of
 from ._show import BAD as RED
 from ._show import DIM, GOOD, HEAD, WARN, Screen
 from ._telling import Narrator
@@ -65,19 +68,21 @@ def drive_on(
     *,
     deps: Any,
     first: Callable[[Question], Any] | None = None,
+    number: int | None = None,
     is_asked: bool = False,
 ) -> int:
     """Drive a run on, and tell it.
 
-    Params: `first` answers the question that it waits with; a person on the terminal answers those after it, and
-    with `is_asked` also one at the other end of a pipe.
+    Params: `first` answers the question that it waits with, and with a `number` no other one; a person on the terminal
+    answers those after it, and with `is_asked` also one at the other end of a pipe.
     """
     from fsm import resume as resume_run
 
     from ._run import asker
 
     screen.busy("loading the SDK …")
-    client = live_client("look at it without one:  " + command("show", run, place))
+    instead = "look at it without one:  " + command("show", run, place)
+    client = live_client(instead if first is None else f"only record the answer: --no-run. Or {instead}")
     screen.stop()
     narrator = Narrator(screen, workflow.graph)
     journal = LiveJournal(narrator, store=place.store)
@@ -89,21 +94,26 @@ def drive_on(
     later = asker(narrator, workflow) if is_asked or _is_terminal() else None
 
     def ask(question: Question) -> Any:
-        return answers.pop()(question) if answers else later(question) if later is not None else None
+        if answers and number in {None, question.number}:
+            return answers.pop()(question)
+        return later(question) if later is not None and not answers else None
 
     with client, stops_at_a_step():
         result = resume_run(workflow, run.run_id, deps=deps, client=client, journal=journal, ask=ask)
     screen.stop()
     if answers:
-        screen.line(("The answer came too late and was not recorded: the time for it had run out.", WARN), indent=2)
+        screen.line((TOO_LATE, WARN), indent=2)
     show_result(screen, result)
     now = place.store.summary(run.run_id)
     if result.question is not None:
         screen.title("what a person is asked")
-        show_question(screen, result.question, numbers_of(place.store.read(run.run_id)))
+        show_question(screen, result.question, story_of(place.store.read(run.run_id)))
         screen.line()
     go_on(screen, place, now, standing(place, now), target)
-    return code_of(result)
+    return PARKED if answers and code_of(result) != INTERRUPTED else code_of(result)
+
+
+TOO_LATE = "The answer came too late and was not recorded: its time had run out, or somebody else had answered."
 
 
 def _is_terminal() -> bool:
@@ -119,7 +129,7 @@ def code_of(result: Result) -> int:
 
 def resume(
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="The run's id, the whole of it.", show_default=False)
     ] = None,
     journal: Journal = None,
     *,
@@ -127,9 +137,18 @@ def resume(
     deps: Deps = None,
     waiting: Annotated[
         str | None,
-        typer.Option("--waiting", metavar="api", help="All that are parked because the API stayed away."),
+        typer.Option(
+            "--waiting",
+            metavar="WORD",
+            help="api: all that are parked because the API stayed away. interrupted: all that were stopped or drained.",
+        ),
     ] = None,
-    stopped: Annotated[bool, typer.Option("--stopped", help="All whose process died.")] = False,
+    stopped: Annotated[
+        bool, typer.Option("--stopped", help="All whose process died, or was stopped or drained.")
+    ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="All that ask a person, and whose time to answer is over.")
+    ] = False,
     tags: Tags = None,
     older: Older = None,
     newer: Newer = None,
@@ -137,32 +156,43 @@ def resume(
         bool, typer.Option("--keep-going", help="Go on with the next one although the API stays away from one.")
     ] = False,
 ) -> int:
-    """Go on with a run that is parked, or whose process died; or with all of a kind, after an outage.
+    """Go on with a run that is parked, or whose process died; or with all of a kind, after an outage or a deployment.
 
-    Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked again. With --waiting or --stopped
-    each outcome is a line: 1 when any ended otherwise or could not be taken up, else 3 when any is parked again. The
-    first one that the API stays away from again ends it, unless --keep-going.
+    Exits with 0 when it ended well, 1 when it ended otherwise, 3 when it is parked again. With --waiting, --stopped or
+    --expired each outcome is a line: 1 when any ended otherwise or could not be taken up, else 3 when any is parked
+    again. The first one that the API stays away from again ends it, unless --keep-going.
     """
-    if run is not None and (waiting or stopped):
-        raise CommandError("name a run, or say which with --waiting api and --stopped: not both")
-    if run is None and not (waiting or stopped):
-        raise CommandError("name a run, or take all up that wait: --waiting api, --stopped")
-    if waiting not in {None, "api"}:
-        raise CommandError(f"--waiting takes api, not {waiting!r}: only an outage ends by itself, people answer")
+    many = bool(waiting or stopped or expired)
+    if run is not None and many:
+        raise CommandError("name a run, or say which with --waiting, --stopped and --expired: not both")
+    if run is None and not many:
+        raise CommandError(
+            "name a run, or take all up that wait: --waiting api, --waiting interrupted, --stopped, --expired"
+        )
+    if waiting not in {None, "api", "interrupted"}:
+        instead = ": --expired takes up those whose time is over" if waiting in {"person", "expired"} else ""
+        raise CommandError(
+            f"--waiting takes api or interrupted here, not {waiting!r}{instead or ', which end by themselves'}"
+        )
     with opened(journal) as place:
         if run is not None:
-            summary = found(place, run)
+            summary = meant(place, run, "resume")
             if tags or older or newer:
                 raise CommandError("--tag, --older-than and --newer-than choose among many: leave RUN out")
             return _resume_one(place, summary, workflows or [], deps)
         wanted = filtered(tags=tags, older=older, newer=newer)
+        damaged: dict[str, str] = {}
         runs = [
             each
-            for each in selected(place, wanted)
-            if (waiting and each.status == "parked" and each.waits_for == "api")
+            for each in readable(selected(place, wanted), damaged)
+            if (waiting == "api" and each.status == "parked" and each.waits_for == "api")
+            or ((stopped or waiting == "interrupted") and is_interrupted(each))
             or (stopped and standing(place, each) == "stopped")
+            or (expired and is_expired(each))
         ]
-        return _resume_all(place, runs, workflows or [], deps, keep_going=keep_going)
+        code = _resume_all(place, runs, workflows or [], deps, keep_going=keep_going)
+        show_damaged(Screen(), damaged)
+        return code or (BAD if damaged else OK)
 
 
 def _resume_one(place: Opened, run: RunSummary, targets: Sequence[str], deps: str | None) -> int:
@@ -197,7 +227,7 @@ def _resume_all(
         driver_of(runs[0], targets[0] if targets else None, "resume")
     values = {name: deps_of(workflow, deps)[0] for name, workflow in by_name.items()}
     screen.busy("loading the SDK …")
-    client = live_client("look at them without one:  fsm runs ls --waiting api")
+    client = live_client("look at them without one:  fsm runs ls")
     screen.stop()
     width = max(len(shown_id(run.run_id)) for run in runs)
     codes: list[int] = []
@@ -272,7 +302,7 @@ def cancel(
     from fsm import cancel as cancel_run
 
     with opened(journal) as place:
-        summary = found(place, run)
+        summary = meant(place, run, "cancel")
         if summary.status == "ended":
             raise CommandError(
                 f"run '{shown_id(summary.run_id)}' has ended in '{one_line(summary.state, 64)}': nothing to cancel"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fsm._errors import RunError, UsageError
 from fsm._terminal import one_line
 
 from ._deps import deps_of
 from ._errors import CommandError
 from ._load import load_workflow
 from ._part import dollars
+from ._pictures import format_of, write_file
 from ._runs_look import go_on, shown_id
 from ._runs_open import (
     BAD,
@@ -26,6 +32,7 @@ from ._runs_open import (
     Run,
     driver_of,
     found,
+    meant,
     opened,
     pairs_of,
     standing,
@@ -42,14 +49,21 @@ def fork(
     *,
     workflow: Drives = None,
     at: Annotated[
-        int | None, typer.Option("--at", metavar="SEQ", help="The number of the first record that is not copied.")
+        int | None,
+        typer.Option(
+            "--at", metavar="SEQ", help="The number of the first record that is not copied, as `show --records` says."
+        ),
     ] = None,
     move: Annotated[
         int | None, typer.Option("--move", metavar="N", help="Instead: the last move that is copied, as `show` counts.")
     ] = None,
     say: Annotated[
         str | None,
-        typer.Option("--say", metavar="TEXT", help="Said there instead, where a request is about to be sent."),
+        typer.Option(
+            "--say",
+            metavar="TEXT",
+            help="Said there in place of the words that no copied request has sent: the input, a prompt, an answer.",
+        ),
     ] = None,
     tags: Annotated[
         list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Tags of the new run; default: the same.")
@@ -67,19 +81,20 @@ def fork(
     if (at is None) == (move is None):
         raise CommandError("say where: --at SEQ (a record) or --move N (a move), one of the two")
     with opened(journal) as place:
-        summary = found(place, run)
+        summary = meant(place, run, "fork")
         # Another workflow may go on with a copy: whether it can, the library says.
         target = driver_of(summary, None, "fork") if workflow is None else load_workflow(workflow)
-        made = fork_run(
-            target,
-            summary.run_id,
-            at=at if at is not None else _after(place, summary.run_id, move or 0),
-            journal=place.store,
-            new_id=new_id,
-            say=say,
-            tags=pairs_of(tags) if tags else None,
-            deps=deps_of(target, deps)[0] if deps is not None else None,
-        )
+        with _as_options():
+            made = fork_run(
+                target,
+                summary.run_id,
+                at=at if at is not None else _after(place, summary.run_id, move or 0),
+                journal=place.store,
+                new_id=new_id,
+                say=say,
+                tags=pairs_of(tags) if tags else None,
+                deps=deps_of(target, deps)[0] if deps is not None else None,
+            )
         now = place.store.summary(made)
         screen = Screen()
         screen.line(
@@ -91,6 +106,26 @@ def fork(
         )
         go_on(screen, place, now, standing(place, now), workflow)
         return OK
+
+
+_OPTIONS = (
+    (r"\bnew_id\b=?", "--id"),
+    (r"\b(at|say)=", r"--\1"),
+    (r"give resume\(\) the answer", "leave --say out, and answer the fork with `fsm runs answer`"),
+    (r"\brun\(\)", "`fsm run`"),
+)
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """What the library says of its arguments, with the names that they have here."""
+    try:
+        yield
+    except (RunError, UsageError) as error:
+        words = str(error)
+        for argument, option in _OPTIONS:
+            words = re.sub(argument, option, words)
+        raise CommandError(words) from error
 
 
 def _after(place: Opened, run_id: str, number: int) -> int:
@@ -114,6 +149,13 @@ def compare(
     journal: Journal = None,
     *,
     full: Annotated[bool, typer.Option("--full", help="All moves.")] = False,
+    diagram: Annotated[
+        Path | None,
+        typer.Option(
+            "--diagram", metavar="FILE", help="Draw both in one picture; needs --workflow.", show_default=False
+        ),
+    ] = None,
+    workflow: Drives = None,
     json_: AsJson = False,
 ) -> int:
     """Show two runs side by side: where they part, their moves, what each used.
@@ -126,6 +168,8 @@ def compare(
     with opened(journal) as place:
         ids = [found(place, each).run_id for each in (first, second)]
         between = compare_runs(*(place.store.read(each) for each in ids))
+        if diagram is not None:
+            _draw(place, ids, workflow, diagram)
     if json_:
         sys.stdout.write(json.dumps(_as_json(between), indent=2) + "\n")
     else:
@@ -133,11 +177,23 @@ def compare(
     return BAD if between else OK
 
 
+def _draw(place: Opened, ids: list[str], target: str | None, path: Path) -> None:
+    """The second run, and what the first one did otherwise."""
+    from fsm.diagram import Overlay, render
+
+    if target is None:
+        raise CommandError("--diagram draws the workflow: name it with --workflow file.py:Class, or set FSM_WORKFLOW")
+    made = load_workflow(target)
+    first, second = (Overlay.of(place.store.read(each), renamed=made.renamed) for each in ids)
+    write_file(path, render(made.graph, format_of(path), overlay=second.against(first)))
+
+
 def _as_json(between: Comparison) -> dict[str, Any]:
     return {
         "runs": list(between.run_ids),
         "same": not between,
         "part_at_record": None if between.record is None else list(between.record),
+        "differs": [list(each) for each in between.differs],
         "part_at_move": None if between.move is None else between.move + 1,
         "moves": [[None if move is None else str(move) for move in pair] for pair in between.moves],
         **{name: list(getattr(between, name)) for name in ("state", "turns", "tokens", "price", "duration")},
@@ -165,8 +221,12 @@ def _show(screen: Screen, between: Comparison, *, full: bool) -> None:
         screen.line(("✓ ", GOOD), "they do not differ", indent=2)
         return
     places = ["the end" if seq is None else f"record {seq}" for seq in between.record or ()]
-    alike = " (their moves are the same: what was said, decided or asked for differs)" if between.move is None else ""
+    alike = " (their moves are the same)" if between.move is None else ""
     screen.line(("≠ ", WARN), f"they part at {' and '.join(dict.fromkeys(places))}{alike}", indent=2, hang=4)
+    for name, left, right in between.differs:
+        screen.line(
+            (f"{one_line(name, 200)}: ", DIM), f"{one_line(left, 200)} ≠ {one_line(right, 200)}", indent=4, hang=6
+        )
 
 
 def _sums(between: Comparison) -> list[tuple[str, list[str]]]:

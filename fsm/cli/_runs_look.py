@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
-from fsm._actions import Question
-from fsm._alphabet import FINAL_NAMES
-from fsm._records import moment
+from fsm._actions import OpenCall, Question
+from fsm._records import is_over, moment
+from fsm._spoken import TextsGone
 from fsm._summary import RunSummary
 from fsm._terminal import clean, one_line, shown_input
+from fsm._versions import why_lost
 
 from ._part import dollars
-from ._runs_open import Opened, standing
-from ._show import DIM, HEAD, STYLES, WARN, Screen
+from ._runs_open import Opened, is_expired, standing
+from ._runs_story import Decided, Story
+from ._show import BAD, DIM, GOOD, HEAD, STYLES, WARN, Screen
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -49,11 +53,11 @@ def command(verb: str, run: RunSummary, journal: Opened, more: str = "") -> str:
 def status_words(run: RunSummary, status: str, now: float) -> tuple[str, str]:
     """Where a run stands in a word or two, and the style."""
     if status == "ended":
-        return "ended", STYLES["Failed"] if run.state in FINAL_NAMES else STYLES["Final"]
+        return ("ended", STYLES["Final"]) if run.ok else ("ended, not ok", STYLES["Failed"])
     if status == "stopped":
         return "stopped", WARN
     if run.waits_for == "person":
-        return "asks person", STYLES["Approval"]
+        return ("expired", WARN) if is_expired(run) else ("asks person", STYLES["Approval"])
     if status == "parked":
         return ("API away", WARN) if run.waits_for == "api" else (one_line(run.reason, 20).replace("_", " "), WARN)
     if run.waits_for == "wait" and run.until is not None and run.until > now:
@@ -127,6 +131,12 @@ def _row(screen: Screen, run: RunSummary, status: str, now: float) -> dict[str, 
     return {name: screen.text(cell) for name, cell in cells.items()}
 
 
+def show_damaged(screen: Screen, damaged: Mapping[str, str]) -> None:
+    """The runs whose line cannot be read, and why."""
+    for why in damaged.values():
+        screen.line(("✗ ", BAD), one_line(why, 600), indent=2)
+
+
 def tags_of(run: RunSummary, limit: int) -> str:
     """The tags of a run on one line."""
     return one_line(" ".join(f"{key}={value}" for key, value in run.tags.items()), limit)
@@ -150,9 +160,10 @@ def waits_for(run: RunSummary, status: str, now: float) -> str:
     return "for somebody to go on with it" if status == "parked" else ""
 
 
-def facts(screen: Screen, journal: Opened, run: RunSummary, status: str) -> None:
+def facts(screen: Screen, journal: Opened, run: RunSummary, status: str, story: Story) -> None:
     """The head of what is shown of one run."""
-    now = time.time()
+    now, forked = time.time(), story.forked
+    began = run.started if forked is None or story.forked_at is None else story.forked_at
     words, style = status_words(run, status, now)
     screen.line(
         (shown_id(run.run_id), HEAD), (f" · {one_line(run.workflow, 64)} · ", DIM), (words, style), indent=2, hang=4
@@ -163,7 +174,8 @@ def facts(screen: Screen, journal: Opened, run: RunSummary, status: str) -> None
         "state": one_line(run.state, 64),
         "why": one_line(run.reason, 80) if status == "ended" else "",
         "waits": waits_for(run, status, now),
-        "began": f"{moment(run.started)}, {age(now - run.started)} ago",
+        "fork": "" if forked is None else f"of {shown_id(str(forked['run_id']))}, at record {forked['at']}",
+        "began": f"{moment(began)}, {age(now - began)} ago",
         "went on": f"{moment(run.updated)}, {age(now - run.updated)} ago",
         "used": f"{used} · {run.tokens:,} tokens · {_price(run)}",
         "tags": tags_of(run, 2000),
@@ -178,19 +190,30 @@ def _price(run: RunSummary) -> str:
     return "price unknown" if run.price is None else dollars(run.price)
 
 
-def show_question(screen: Screen, question: Question, numbers: Mapping[str, int]) -> None:
+def show_question(screen: Screen, question: Question, story: Story) -> None:
     """What a person is asked, complete: each call with all of its input, why it asks, what Claude said before.
 
-    Params: `numbers` of the calls, by which an answer names them.
+    Params: `story` of the run knows the numbers by which an answer names the calls, and what was decided already.
     """
     if question.prompt:
         screen.entry(screen.text("  ", ("Claude", STYLES["Claude"])), clean(question.prompt), column=12)
         screen.line()
-    for call in question.calls:
-        name = one_line(call.name, 100_000)
+    calls: list[tuple[int, OpenCall | Decided]] = [(story.numbers[call.id], call) for call in question.calls]
+    calls += [(each.number, each) for each in story.decisions()]
+    for number, call in sorted(calls, key=itemgetter(0)):
+        made = (_DONE[call.decision], GOOD) if isinstance(call, Decided) else ("", "")
+        why = f": {one_line(call.reason, 2000)}" if isinstance(call, Decided) and call.reason else ""
         screen.entry(
-            screen.text(f"  {numbers[call.id]}  "), (name, HEAD), (f"  {one_line(call.id, 200)}", DIM), column=5, hang=2
+            screen.text(f"  {number}  "),
+            (one_line(call.name, 100_000), HEAD),
+            (f"  {one_line(call.id, 200)}", DIM),
+            ("  " * bool(made[0]) + made[0], made[1]),
+            why,
+            column=5,
+            hang=2,
         )
+        if isinstance(call, Decided) and call.decision != "edit":
+            continue
         for row in shown_input(call.input):
             screen.entry(screen.text(" " * 7), row, column=7, hang=2)
         if not call.input:
@@ -203,10 +226,12 @@ def show_question(screen: Screen, question: Question, numbers: Mapping[str, int]
         screen.line((f"an answer counts until {moment(question.expires_at)}", DIM), indent=2)
 
 
+_DONE = {"approve": "approved", "edit": "changed and approved", "deny": "denied"}
+
+
 def next_verb(run: RunSummary, status: str) -> str:
     """The command that goes on with a run; empty where it goes on by itself, or has ended."""
-    is_over = run.until is not None and run.until <= time.time()
-    if run.waits_for == "person" and not is_over:
+    if run.waits_for == "person" and not is_over(run.until, time.time()):
         return "answer"
     return "resume" if status in {"parked", "stopped"} else ""
 
@@ -214,9 +239,39 @@ def next_verb(run: RunSummary, status: str) -> str:
 def go_on(
     screen: Screen, journal: Opened, run: RunSummary, status: str, target: str | None = None, *, indent: int = 2
 ) -> None:
-    """How to go on with a run that has not ended."""
-    more = f" --workflow {shlex.quote(target)}" if target else ""
-    if next_verb(run, status) == "answer":
-        screen.line(("answer it:  ", DIM), command("answer", run, journal, more), indent=indent, hang=indent + 4)
-    elif next_verb(run, status):
-        screen.line(("go on:  ", DIM), command("resume", run, journal, more), indent=indent, hang=indent + 4)
+    """How to go on with a run that has not ended, or why nobody can, and what can still be done with it."""
+    if run.status != "ended" and (why := why_lost(journal.store, run.run_id)):
+        screen.line((one_line(why, 1000), WARN), indent=indent)
+        if not isinstance(why, TextsGone):
+            return  # with its key, or restored from a backup, it goes on
+        end = command("cancel", run, journal, _driven_by(run, target))
+        screen.line(("end it:  ", DIM), end, indent=indent, hang=indent + 4)
+        screen.line(("delete it:  ", DIM), command("rm", run, journal), indent=indent, hang=indent + 4)
+        return
+    line = next_command(journal, run, status, target)
+    if not line:
+        return
+    words = "answer it:  " if next_verb(run, status) == "answer" else "go on:  "
+    screen.line((words, DIM), line, indent=indent, hang=indent + 4)
+    if _IN_FILE in line:
+        name = one_line(run.workflow, 64)
+        screen.line((f"{_IN_FILE} is the file with the class {name}: a journal holds no code", DIM), indent=indent + 4)
+
+
+def next_command(journal: Opened, run: RunSummary, status: str, target: str | None = None) -> str:
+    """The line that goes on with a run, as one would type it; empty where `next_verb` is.
+
+    Params: `target` is the workflow as it was named; without one, and none in the environment, a place for it is left.
+    """
+    verb = next_verb(run, status)
+    which = f" --question {run.question}" if verb == "answer" and run.question is not None else ""
+    return command(verb, run, journal, which + _driven_by(run, target)) if verb else ""
+
+
+_IN_FILE = "FILE.py"
+
+
+def _driven_by(run: RunSummary, target: str | None) -> str:
+    if target is None and os.environ.get("FSM_WORKFLOW"):
+        return ""
+    return f" --workflow {shlex.quote(target or f'{_IN_FILE}:{one_line(run.workflow, 64)}')}"

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
 
 from fsm._errors import JournalError
 from fsm._facts import SUCCESS
+from fsm._records import Record, moment
 from fsm._summary import RunSummary
 from fsm._terminal import one_line
 
 from . import _runs_story
-from ._runs_look import as_json, facts, go_on, list_runs, show_question
-from ._runs_open import OK, AsJson, Journal, Opened, Run, filtered, found, newest, opened, selected, standing
-from ._runs_story import Story
+from ._runs_look import as_json, facts, go_on, list_runs, show_damaged, show_question
+from ._runs_open import (
+    BAD,
+    OK,
+    AsJson,
+    Journal,
+    Looked,
+    Opened,
+    filtered,
+    found,
+    newest,
+    opened,
+    readable,
+    selected,
+    standing,
+)
+from ._runs_story import Story, in_short
 from ._show import DIM, STYLES, WARN, Screen
 from ._telling import Narrator, Teller
 
@@ -27,7 +44,13 @@ Status = Annotated[
     str | None, typer.Option("--status", metavar="WORD", help="Only those running, stopped, parked or ended.")
 ]
 Waiting = Annotated[
-    str | None, typer.Option("--waiting", metavar="WORD", help="Only those that wait for: person, api, wait.")
+    str | None,
+    typer.Option(
+        "--waiting",
+        metavar="WORD",
+        help="Only those that wait for: person; expired (a person, whose time is over); api (it stayed away); "
+        "interrupted (stopped, drained: for somebody to resume them); wait (running, before a retry).",
+    ),
 ]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Only those with this tag; may be repeated.")
@@ -60,42 +83,50 @@ def ls(
     """List the runs of a journal, those that went on last first.
 
     A run is `running` while somebody drives it, `stopped` when its process died, `parked` when it waits for a
-    person or the API, `ended` when it is over. Exits with 0, also when there is none.
+    person or the API, `ended` when it is over. Exits with 0, also when there is none, with 1 where one is damaged.
     """
     wanted = filtered(
         state=state, status=status, waiting=waiting, workflow=workflow, tags=tags, older=older, newer=newer
     )
     with opened(journal) as place:
         count = limit if limit is not None else 0 if json_ else 100
-        runs, total = newest(selected(place, wanted), count)
+        damaged: dict[str, str] = {}
+        runs, total = newest(readable(selected(place, wanted), damaged), count)
+        code = BAD if damaged else OK
         if json_:
-            _print_json(place, runs)
-            return OK
+            _print_json(place, runs, damaged)
+            return code
         screen = Screen()
         if not runs:
-            every = next(iter(place.store.runs()), None)
-            screen.line(f"{one_line(place.name, 200)} has no run{' that fits' if every is not None else ''}")
-            return OK
-        list_runs(screen, place, runs)
+            any_run = next(readable(place.store.runs(), damaged), None) is not None or damaged
+            screen.line(f"{one_line(place.name, 200)} has no run{' that fits' if any_run else ''}")
+        else:
+            list_runs(screen, place, runs)
         if len(runs) < total:
             screen.line()
             screen.line((f"{len(runs)} of {total:,}; --limit 0 lists all", DIM), indent=2)
-        return OK
+        show_damaged(screen, damaged)
+        return code
 
 
-def _print_json(place: Opened, runs: list[Any]) -> None:
+def _print_json(place: Opened, runs: list[Any], damaged: Mapping[str, str]) -> None:
+    whole = (as_json(run, standing(place, run)) for run in runs)
+    rest = ({"run_id": run_id, "status": "damaged", "problem": why} for run_id, why in damaged.items())
     sys.stdout.write("[")
-    for number, run in enumerate(runs):
-        sys.stdout.write(f"{',' if number else ''}\n{json.dumps(as_json(run, standing(place, run)))}")
+    for number, run in enumerate(chain(whole, rest)):
+        sys.stdout.write(f"{',' if number else ''}\n{json.dumps(run)}")
     sys.stdout.write("\n]\n")
 
 
 def show(
-    run: Run,
+    run: Looked,
     journal: Journal = None,
     *,
     messages: Annotated[
         bool, typer.Option("--messages", help="Tell all that was said and done, move by move.")
+    ] = False,
+    records: Annotated[
+        bool, typer.Option("--records", help="List the records by number: `fork --at` takes one.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="All moves, and texts in full length.")] = False,
     json_: AsJson = False,
@@ -108,12 +139,14 @@ def show(
         summary = found(place, run)
         status = standing(place, summary)
         if json_:
-            return _show_json(place, summary.run_id, messages=messages)
+            return _show_json(place, summary.run_id, messages=messages, records=records)
         screen = Screen()
-        facts(screen, place, summary, status)
         story, lost = _read(place, summary.run_id, None if full else _MOVES)
+        facts(screen, place, summary, status, story)
         _because(screen, summary, story)
-        if messages and not lost:
+        if records:
+            _records(screen, _recorded(place, summary.run_id, lost))
+        elif messages and not lost:
             screen.title("what happened")
             narrator = Narrator(screen, kinds=story.kinds, timed=True)
             teller = Teller(narrator, limit=None if full else _CLIP)
@@ -123,15 +156,33 @@ def show(
             _moves(screen, story)
             _texts(screen, story, is_asked=story.question() is not None, full=full)
         question = story.question()
-        if question is not None and status != "ended":
+        if question is not None and status != "ended" and (question.calls or question.prompt or not lost):
             screen.title("what a person is asked")
-            show_question(screen, question, story.numbers)
+            show_question(screen, question, story)
         screen.line()
-        if lost:
+        if lost and status == "ended":
             screen.line((one_line(lost, 1000), WARN), indent=2)
         else:
             go_on(screen, place, summary, status)
         return OK
+
+
+def _recorded(journal: Opened, run_id: str, lost: str) -> Iterator[Record]:
+    """The records of a run, without what was said where that cannot be read."""
+    found: Iterator[Record] = (getattr(journal.store, "outline", journal.store.read) if lost else journal.store.read)(
+        run_id
+    )
+    return found
+
+
+def _records(screen: Screen, found: Iterator[Record]) -> None:
+    """One line a record: its number, when it was written, what it is."""
+    screen.title("records")
+    rows = [
+        (screen.text((f"{r.seq}", DIM)), screen.text((moment(r.at), DIM)), r.kind, one_line(in_short(r), 200))
+        for r in found
+    ]
+    screen.table(("", "written", "kind", ""), rows, whole=(0, 1, 2))
 
 
 def _read(journal: Opened, run_id: str, keep: int | None) -> tuple[Story, str]:
@@ -186,7 +237,7 @@ def _texts(screen: Screen, story: Story, *, is_asked: bool, full: bool) -> None:
         screen.entry(screen.text("  ", (who, style)), clipped, column=12)
 
 
-def _show_json(journal: Opened, run_id: str, *, messages: bool) -> int:
+def _show_json(journal: Opened, run_id: str, *, messages: bool, records: bool) -> int:
     summary = journal.store.summary(run_id)
     story, lost = _read(journal, run_id, None)
     shown: dict[str, Any] = {
@@ -204,11 +255,16 @@ def _show_json(journal: Opened, run_id: str, *, messages: bool) -> int:
             }
             for move, place in zip(story.moves, story.places, strict=True)
         ],
-        "question": _runs_story.as_json(story.question(), story.numbers),
+        "question": _runs_story.as_json(story),
         "texts": [{"who": who, "text": words} for who, words in list(story.texts)[0 if messages else -_TEXTS :]],
     }
+    if story.forked is not None:
+        shown["forked"] = {**story.forked, "began": story.forked_at}
     if lost:
         shown["problem"] = lost
+    if records:
+        found = _recorded(journal, run_id, lost)
+        shown["records"] = [{"seq": r.seq, "kind": r.kind, "at": r.at, "what": in_short(r)} for r in found]
     if messages and not lost:
         shown["records"] = [
             {"seq": r.seq, "kind": r.kind, "at": r.at, "data": _runs_story.plain(dict(r.data))}

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attrs import asdict, frozen
+
 from fsm._actions import OpenCall, Question
 from fsm._facts import Usage
-from fsm._records import Move, Record, Verdict
-from fsm.drivers._pump import move_of
+from fsm._records import Move, Record, Verdict, move_of
 
 from ._telling import blocks_of, words_of
 
@@ -42,7 +43,12 @@ class Story:
         self.names: dict[str, str] = {}  # of all calls, by id
         self.numbers: dict[str, int] = {}  # of each call in its reply: the same, however many are decided already
         self.unknown: set[str] = set()
+        self.decided: dict[str, tuple[str, Mapping[str, Any] | None, str | None]] = {}  # verb, new input, reason
         self.asked: Mapping[str, Any] | None = None
+        self.number: int | None = None  # of the newest question
+        self.forked: Mapping[str, Any] | None = None  # of which run, at which record
+        self.forked_at: float | None = None  # when the fork itself began
+        self._unheard = 0  # how many of the texts are the input, which nothing was sent of yet
         self._takes = {
             "open": self._open,
             "request": self._request,
@@ -52,6 +58,7 @@ class Story:
             "tool.end": self._tool_end,
             "asked": self._asked,
             "answer": self._answer,
+            "say": self._say,
             "code.begin": self._code_begin,
             "close": self._close,
         }
@@ -59,20 +66,36 @@ class Story:
     def take(self, record: Record) -> None:
         """Take one record in."""
         self.seconds += float(record.data.get("seconds") or 0.0)
+        if self.forked is not None and self.forked_at is None and record.seq >= self.forked["at"]:
+            self.forked_at = record.at
         step = self._takes.get(record.kind)
         if step is not None:
             step(record)
 
     def _open(self, record: Record) -> None:
         self.state = record.data["state"]
+        forked = record.data.get("forked")
+        self.forked = forked if isinstance(forked, Mapping) else None
         self.texts.extend(
             ("you" if each["role"] == "user" else "Claude", words_of(each["content"]))
             for each in record.data.get("messages", ())
             if each["role"] in {"user", "assistant"}
         )
+        self._unheard = len(self.texts)
+
+    def _say(self, record: Record) -> None:
+        """What the workflow says stands beside its moves; what a fork says is what somebody said."""
+        if not record.data.get("forked"):
+            return
+        if record.data.get("words"):  # in place of the input
+            for _ in range(self._unheard):
+                self.texts.pop()
+        self._unheard = 0
+        self.texts.extend(("you", words_of(each["content"])) for each in record.data.get("messages", ()))
 
     def _request(self, record: Record) -> None:
         self.requests += 1
+        self._unheard = 0
         self.kinds[record.data["state"]] = "Claude"
 
     def _reply(self, record: Record) -> None:
@@ -96,7 +119,9 @@ class Story:
         self.state, self.asked = record.data["dest"], None
         self.evidence = record.data.get("evidence") or {}
         if record.data["event"] == "outcome_unknown":
-            self.unknown |= set(self.evidence.get("ids") or ())
+            lost = set(self.evidence.get("ids") or ())
+            self.unknown |= lost
+            self.decided = {call_id: each for call_id, each in self.decided.items() if call_id not in lost}
 
     def _tool_begin(self, record: Record) -> None:
         self.kinds[self.state] = "Tools"
@@ -108,12 +133,13 @@ class Story:
             self.calls.pop(end[0], None)
 
     def _asked(self, record: Record) -> None:
-        self.asked = record.data
+        self.asked, self.number = record.data, record.seq
         self.kinds[self.state] = "Human" if record.data.get("calls") is None else "Approval"
 
     def _answer(self, record: Record) -> None:
         if "said" in record.data:
             self.texts.append(("you", words_of(record.data["said"])))
+        self.decided |= {call_id: tuple(each) for call_id, each in record.data.get("decisions", {}).items()}
 
     def _code_begin(self, record: Record) -> None:
         self.kinds[record.data["state"]] = "Code"
@@ -129,43 +155,85 @@ class Story:
             return None
         expires = self.asked.get("expires_at")
         if self.asked.get("calls") is None:
-            return Question("words", (), self.prompt, "", self.state, expires)
+            return Question("words", (), self.prompt, "", self.state, expires, self.number)
         ids = [each for each in self.asked["calls"] if each in self.calls]
         unknown = [self.calls[each][0] for each in ids if each in self.unknown]
         why = f"the outcome of {', '.join(unknown)} is unknown after a restart" if unknown else "needs_approval"
         calls = tuple(OpenCall(each, *self.calls[each]) for each in ids)
-        return Question("approval", calls, self.prompt, why, self.state, expires)
+        return Question("approval", calls, self.prompt, why, self.state, expires, self.number)
 
     def verdict(self, state: str, reason: str) -> Verdict:
         """How it ended, or stands, in the form that every command shows."""
         return Verdict(state, reason, self.evidence, self.usage, self.price, self.seconds)
 
+    def decisions(self) -> list[Decided]:
+        """What was decided already on calls of the reply that a person is asked about."""
+        asked = set() if self.asked is None else set(self.asked.get("calls") or ())
+        return [
+            Decided(self.numbers[call_id], call_id, name, verb, given if new is None else new, reason)
+            for call_id, (name, given) in self.calls.items()
+            if call_id in self.decided and call_id not in asked
+            for verb, new, reason in [self.decided[call_id]]
+        ]
 
-def numbers_of(records: Iterable[Record]) -> dict[str, int]:
-    """What number each call has, by id."""
+
+@frozen
+class Decided:
+    """A call that a person decided on, and that waits for the others: `input` is what it will be run with."""
+
+    number: int
+    id: str
+    name: str
+    decision: str
+    input: Mapping[str, Any]
+    reason: str | None
+
+
+def story_of(records: Iterable[Record]) -> Story:
+    """All that is known of what a person is asked."""
     story = Story(keep=1)
     for record in records:
-        if record.kind == "reply":
-            story.take(record)
-    return story.numbers
+        story.take(record)
+    return story
 
 
-def as_json(question: Question | None, numbers: Mapping[str, int]) -> dict[str, Any] | None:
-    """A question for machines."""
+def as_json(story: Story) -> dict[str, Any] | None:
+    """A question for machines, with what was decided already."""
+    question = story.question()
     if question is None:
         return None
     calls = [
-        {"number": numbers[call.id], "id": call.id, "name": call.name, "input": plain(call.input)}
+        {"number": story.numbers[call.id], "id": call.id, "name": call.name, "input": plain(call.input)}
         for call in question.calls
     ]
     return {
+        "number": question.number,
         "kind": question.kind,
         "state": question.state,
         "prompt": question.prompt,
         "why": question.why,
         "calls": calls,
+        "decided": [plain(asdict(each)) for each in story.decisions()],
         "expires_at": question.expires_at,
     }
+
+
+def in_short(record: Record) -> str:
+    """What a record is about, in a few words; also of one whose body is not there."""
+    data = record.data
+    match record.kind:
+        case "move":
+            return str(move_of(record, 0))
+        case "request":
+            return f"in {data['state']}, attempt {data['attempt']}"
+        case "tool.begin":
+            return ", ".join(data["ids"])
+        case "tool.end":
+            return ", ".join(str(end[0]) for end in data.get("ends", ()))
+        case "answer":
+            verbs = {call_id: each[0] for call_id, each in data.get("decisions", {}).items()}
+            return ", ".join(f"{verb} {call_id}" for call_id, verb in verbs.items()) or words_of(data.get("said", ""))
+    return str(data.get("event") or data.get("state") or data.get("reason") or data.get("outcome") or "")
 
 
 def plain(value: Any) -> Any:

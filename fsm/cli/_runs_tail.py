@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsm._alphabet import FINAL_NAMES
 from fsm._records import Record
 from fsm._summary import RunSummary
 from fsm._terminal import one_line
 
 from ._live import show_verdict
 from ._part import dollars
-from ._runs_look import age, command, next_verb, shown_id, status_words, waits_for
-from ._runs_open import BAD, OK, Journal, Opened, Run, found, opened
+from ._runs_look import age, next_command, shown_id, status_words, waits_for
+from ._runs_open import BAD, OK, Journal, Looked, Opened, found, opened
 from ._runs_story import Story
 from ._show import DIM, HEAD, WARN, Screen
 from ._telling import Narrator, Teller
@@ -32,7 +31,7 @@ _LOOKS_AT_CLAIM = 8  # looks between two at who drives it: looking means to try 
 
 
 def tail(
-    run: Run,
+    run: Looked,
     journal: Journal = None,
     *,
     last: Annotated[
@@ -44,8 +43,7 @@ def tail(
     On a terminal the last line says where it stands, what it used and what it waits for; in a pipe there are plain
     lines only. It ends when the run ends, or with Ctrl-C; a parked run is followed on, for somebody may take it up.
 
-    Exits with 0 when the run ended, 1 when it ended in refused, truncated, stuck, over_limit, failed or cancelled,
-    130 after Ctrl-C.
+    Exits with 0 when the run ended well, 1 when it ended otherwise, 130 after Ctrl-C.
     """
     with opened(journal) as place:
         followed = _Followed(Screen(), place, found(place, run))
@@ -143,9 +141,8 @@ class _Followed:
         waits = waits_for(run, self.status, now)
         quiet = f"nothing new for {age(silent)}"
         rows.append(self.screen.text("  ", (f"waits {waits}" if waits else quiet, DIM)))
-        verb = next_verb(run, self.status)
-        if verb:
-            rows.append(self.screen.text("  ", (command(verb, run, self.place), DIM)))
+        if line := next_command(self.place, run, self.status):
+            rows.append(self.screen.text("  ", (line, DIM)))
         made = self.screen.text()
         for row in rows:
             row.truncate(self.screen.width - 1, overflow="ellipsis")
@@ -154,8 +151,7 @@ class _Followed:
 
     def end(self) -> int:
         """How it ended."""
-        state = self.run.state
-        ok = state not in FINAL_NAMES
-        verdict = self.story.verdict(state, self.run.reason)
+        ok = bool(self.run.ok)
+        verdict = self.story.verdict(self.run.state, self.run.reason)
         show_verdict(self.screen, verdict, requests=self.story.requests, ok=ok, parked=False)
         return OK if ok else BAD

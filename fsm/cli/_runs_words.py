@@ -2,15 +2,17 @@
 
     approve                          every open call
     approve 1 3 deny 2 because "…"   some of them, another with a reason that Claude reads
-    edit refund '{"euros": 5}'       with another input; a call is named by number, tool or id
+    edit refund '{"euros": 5}'       with another input, the whole of it
     say "the kettle"                 where words are asked for
 
+A call is named by its number, its tool or its id, each of them exactly: these are decisions, and every id begins alike.
 A call that is not named stays undecided and is asked about again.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +21,14 @@ from attrs import frozen
 from fsm import approve, deny, edit
 from fsm._actions import OpenCall, Question
 from fsm._events import Decision
-from fsm._terminal import one_line
+from fsm._terminal import one_line, visible
 
 from ._errors import CommandError
 
 VERBS = ("approve", "deny", "edit", "say")
 _BECAUSE = "because"
-FORMS = "approve [CALL ...], deny [CALL ...] [because REASON], edit [CALL] JSON, say TEXT"
+_DECIDING = "approve [CALL ...], deny [CALL ...] [because REASON], edit [CALL] JSON"
+FORMS = f"{_DECIDING}, say TEXT"
 
 Check = Callable[[OpenCall, Mapping[str, Any]], str | None]
 
@@ -38,20 +41,27 @@ class _Asked:
     numbers: Mapping[str, int]
     check: Check
 
-    def call(self, name: str) -> OpenCall:
-        """The open call of this number, id, or tool; the id may be cut short where only one begins or ends so."""
+    def fitting(self, name: str) -> list[OpenCall]:
+        """The open calls of this number, id or tool."""
         calls = self.question.calls
         for fits in (
             [call for call in calls if name == str(self.numbers[call.id])],
             [call for call in calls if call.id == name],
             [call for call in calls if call.name == name],
-            [call for call in calls if name and (call.id.startswith(name) or call.id.endswith(name))],
         ):
-            if len(fits) == 1:
-                return fits[0]
             if fits:
-                raise CommandError(f"{len(fits)} open calls are meant by {name!r}: name one by its number. {self.open}")
-        raise CommandError(f"no open call is meant by {name!r}. {self.open}")
+                return fits
+        return []
+
+    def call(self, name: str, hint: str = "") -> OpenCall:
+        """The one open call that is meant; `hint` is said where there is none."""
+        fits = self.fitting(name)
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise CommandError(f"{len(fits)} open calls are meant by {name!r}: name one by its number. {self.open}")
+        is_what = "a call is its number, its tool's name or its whole id"
+        raise CommandError(f"no open call is meant by {name!r}: {is_what}{hint}. {self.open}")
 
     def meant(self, names: Sequence[str]) -> list[OpenCall]:
         """The calls of these names; all, where there are none."""
@@ -60,7 +70,7 @@ class _Asked:
     @property
     def open(self) -> str:
         """The open calls, for an error."""
-        return f"Open: {', '.join(f'{self.numbers[call.id]} {_named(call)}' for call in self.question.calls)}"
+        return f"Open: {', '.join(f'{self.numbers[call.id]} {named(call)}' for call in self.question.calls)}"
 
 
 def answer_of(
@@ -83,12 +93,12 @@ def answer_of(
         return _said(words, question)
     asked = _Asked(question, numbers, check)
     if words[0] == "say":
-        raise CommandError(f"a decision is asked for, not words: {FORMS}. {asked.open}")
+        raise CommandError(f"a decision is asked for, not words: {_DECIDING}. {asked.open}")
     decisions: dict[str, Decision] = {}
     for verb, given in _clauses(words):
         for call, decision in _decided(verb, given, asked, reason):
             if call.id in decisions:
-                raise CommandError(f"{_named(call)} is decided on twice: name each call once")
+                raise CommandError(f"{named(call)} is decided on twice: name each call once")
             decisions[call.id] = decision
     if reason is not None and not any(each.verb == "deny" for each in decisions.values()):
         raise CommandError("--reason is for what is denied, and nothing is")
@@ -122,20 +132,23 @@ def _decided(verb: str, given: list[str], asked: _Asked, reason: str | None) -> 
         case "approve":
             return [(call, approve()) for call in asked.meant(given)]
         case "deny":
-            names, why = _with_reason(given)
+            names, why = _with_reason(given, asked)
             return [(call, deny(why or reason)) for call in asked.meant(names)]
         case "edit":
             return _edited(given, asked)
-    raise CommandError(f"'say' does not go together with decisions: {FORMS}")
+    raise CommandError(f"'say' does not go together with decisions: {_DECIDING}")
 
 
-def _with_reason(given: list[str]) -> tuple[list[str], str | None]:
-    if _BECAUSE not in given:
-        return given, None
-    at = given.index(_BECAUSE)
-    if len(given) != at + 2:
-        raise CommandError('because takes one text, in quotes: deny 2 because "too much"')
-    return given[:at], given[at + 1]
+def _with_reason(given: list[str], asked: _Asked) -> tuple[list[str], str | None]:
+    at = given.index(_BECAUSE) if _BECAUSE in given else len(given)
+    calls = next((n for n, word in enumerate(given[:at]) if not asked.fitting(word)), at)
+    reason = " ".join([*given[calls:at], *given[at + 1 :]])
+    hint = f"; a reason follows because:  {shlex.join(['deny', *given[:calls], _BECAUSE, reason or 'too much'])}"
+    if calls < at and not given[calls].isdecimal():
+        asked.call(given[calls], hint)
+    if at < len(given) and len(given) != at + 2:
+        raise CommandError(f"because takes one text, in quotes{hint}")
+    return given[:at], given[at + 1] if at < len(given) else None
 
 
 def _edited(given: list[str], asked: _Asked) -> list[tuple[OpenCall, Decision]]:
@@ -143,22 +156,28 @@ def _edited(given: list[str], asked: _Asked) -> list[tuple[OpenCall, Decision]]:
     if len(given) == 1 and len(asked.question.calls) == 1:
         pairs = [asked.question.calls[0].id, given[0]]
     if not pairs or len(pairs) % 2:
-        raise CommandError(f"edit takes a call and its new input as JSON: edit 1 '{{...}}'. {asked.open}")
+        raise CommandError(f"edit takes a call and its whole new input as JSON: edit 1 '{{...}}'. {asked.open}")
     made = []
     for name, text in zip(pairs[::2], pairs[1::2], strict=True):
         call = asked.call(name)
         try:
             new_input = json.loads(text)
         except ValueError as error:
-            raise CommandError(f"the new input of {_named(call)} is no JSON: {error}") from error
+            raise CommandError(f"the new input of {named(call)} is no JSON: {error}. {_present(call)}") from error
         if not isinstance(new_input, dict):
-            raise CommandError(f"the new input of {_named(call)} is a JSON object, in braces")
+            raise CommandError(f"the new input of {named(call)} is a JSON object, in braces. {_present(call)}")
         problem = asked.check(call, new_input)
         if problem is not None:
-            raise CommandError(f"the new input does not fit {_named(call)}: {one_line(problem, 400)}")
+            raise CommandError(f"the new input does not fit {named(call)}: {one_line(problem, 400)}. {_present(call)}")
         made.append((call, edit(new_input)))
     return made
 
 
-def _named(call: OpenCall) -> str:
+def _present(call: OpenCall) -> str:
+    """The input that an edit replaces, to copy, as the shell takes it."""
+    return f"edit takes the whole new input; the present one is  {shlex.quote(visible(call.input))}"
+
+
+def named(call: OpenCall) -> str:
+    """A call as it is named in messages."""
     return f"{one_line(call.name, 64)} ({one_line(call.id, 64)})"

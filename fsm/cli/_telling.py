@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsm._alphabet import FINAL_NAMES
+from fsm._conversation._fold import UNKNOWN_OUTCOME, unknown_denied
 from fsm._graph import Graph
-from fsm._records import Move, Record, moment
+from fsm._records import Move, Record, moment, move_of
 from fsm._terminal import one_line, shown_call
-from fsm.drivers._pump import move_of
 
 from ._show import BAD, DIM, HEAD, WARN, Part, Screen, style_of
 
@@ -116,6 +117,8 @@ class Teller:
         self.narrator, self.quiet_input, self.quiet_said, self.limit = narrator, quiet_input, quiet_said, limit
         self.moves = 0
         self.calls: dict[str, str] = {}
+        self.unknown: dict[str, None] = {}  # calls whose outcome nobody knows, and of which Claude was told nothing yet
+        self._held: Callable[[Record], None] | None = None  # what is told once it is known what follows
         self._tellers: Mapping[str, Callable[[Record], None]] = {
             "open": self._open,
             "request": self._request,
@@ -124,12 +127,16 @@ class Teller:
             "tool.begin": self._tool_begin,
             "tool.end": self._tool_end,
             "answer": self._answer,
+            "say": self._say,
             "code.begin": self._code_begin,
             "code.end": self._code_end,
         }
 
     def tell(self, record: Record, *, with_text: bool = True) -> None:
         """Print what a record says; `with_text` is whether the text of a reply is still to be shown."""
+        held, self._held = self._held, None
+        if held is not None:
+            held(record)
         if record.kind == "reply":
             self._reply(record, with_text=with_text)
         elif record.kind in self._tellers:
@@ -139,6 +146,7 @@ class Teller:
         """Take in a record without telling it."""
         if record.kind == "move":
             self.moves += 1
+            self._note_unknown(record)
         elif record.kind == "reply":
             self.calls |= {b["id"]: b["name"] for b in blocks_of(record) if b.get("type") == "tool_use"}
 
@@ -153,11 +161,20 @@ class Teller:
         self.narrator.know(record.data["state"], "Code")
 
     def _open(self, record: Record) -> None:
-        if self.quiet_input:
-            return
-        for message in record.data["messages"]:
+        if not self.quiet_input:
+            self._held = partial(self._input, record)
+
+    def _input(self, opened: Record, after: Record) -> None:
+        if after.kind == "say" and after.data.get("forked") and after.data.get("words"):
+            return  # a fork said something else in its place
+        for message in opened.data["messages"]:
             if message["role"] == "user":
                 self.narrator.fact("you", "Human", self._clipped(words_of(message["content"])))
+
+    def _say(self, record: Record) -> None:
+        for message in record.data["messages"] if record.data.get("forked") else ():
+            words = self._clipped(words_of(message["content"]))
+            self.narrator.fact("you", "Human", words, ("  (by the fork)", DIM))
 
     def _reply(self, record: Record, *, with_text: bool) -> None:
         content = blocks_of(record)
@@ -191,10 +208,26 @@ class Teller:
     def _move(self, record: Record) -> None:
         self.moves += 1
         self.narrator.move(move_of(record, self.moves))
+        self._note_unknown(record)
+        if record.data["event"] in {"outcome_unknown", "expired"} and self.unknown:
+            self._held = self._told_unknown
         for _, change in record.data["effects"]:
             for what, value in change.items():
                 if told := _effect(what, value):
                     self.narrator.fact("fsm", "", (told, DIM))
+
+    def _note_unknown(self, record: Record) -> None:
+        if record.data["event"] == "outcome_unknown":
+            self.unknown = dict.fromkeys((record.data.get("evidence") or {}).get("ids") or ())
+
+    def _told_unknown(self, after: Record) -> None:
+        """B3: what Claude reads of calls that had begun before a crash, unless a person is asked about them first."""
+        for call_id in self.unknown:
+            name = one_line(self.calls.get(call_id, call_id), 64)
+            self.narrator.fact("tools", "Tools", (f"{name} had begun when the process died", WARN))
+        if after.kind != "asked" and self.unknown:
+            self.narrator.fact("", "Tools", ("Claude is told: ", DIM), UNKNOWN_OUTCOME)
+            self.unknown = {}
 
     def _tool_begin(self, record: Record) -> None:
         if len(record.data["ids"]) > 1:
@@ -217,6 +250,9 @@ class Teller:
             words = shown_call(name, given) if verb == "edit" and given else one_line(name, 64)
             why = f": {one_line(reason, 200)}" if reason else ""
             self.narrator.fact("person", "Approval", f"{verbs.get(verb, verb)} {words}{why}")
+            if call_id in self.unknown and verb == "deny":
+                self.narrator.fact("", "Tools", ("Claude is told: ", DIM), one_line(unknown_denied(reason), 400))
+            self.unknown.pop(call_id, None)
 
     def _code_end(self, record: Record) -> None:
         data = record.data

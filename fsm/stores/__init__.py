@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fsm._errors import UsageError
 from fsm.journal import Store
 
+from ._file import named
+
 if TYPE_CHECKING:
     from .postgres import PostgresStore
     from .sqlite import SqliteStore
@@ -64,7 +66,7 @@ def _name(where: str | os.PathLike[str]) -> str:
     name = os.fspath(where)
     if not name:
         raise UsageError('journal="" names no file: give a path such as "runs.db"')
-    return name
+    return name if name.startswith(("postgresql://", "postgres://")) else named(name)
 
 
 def _is_url(name: str) -> bool:

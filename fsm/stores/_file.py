@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from fsm._errors import JournalError
+from fsm._errors import JournalError, UsageError
 
 SCHEMA = 1
 APPLICATION = 0x66736D6A  # "fsmj", the application id in the header of an SQLite file
@@ -16,6 +16,27 @@ APPLICATION = 0x66736D6A  # "fsmj", the application id in the header of an SQLit
 _MAGIC = b"SQLite format 3\x00"
 _SMALLEST_PAGE = 512
 _HEADER = 100  # bytes; their meaning is SQLite's file format, section 1.3
+
+
+def named(where: str | os.PathLike[str]) -> str:
+    """The path of a file, as it was given.
+
+    Raises:
+        UsageError: no file has such a name, or SQLite's own tools would take it for something else.
+    """
+    name = os.fspath(where)
+    if "\0" in name:
+        msg = f"journal={name!r} names no file: there is a NUL in it"
+        raise UsageError(msg)
+    if name == ":memory:" or name.startswith("file::memory:"):
+        msg = f'journal="{name}" is no file: use MemoryStore() for runs that end with the process'
+        raise UsageError(msg)
+    if name.startswith("file:"):
+        plain = name.removeprefix("file:").partition("?")[0]
+        plain = plain.removeprefix("//") if plain.startswith("///") else plain
+        msg = f'journal="{name}" is a URI: give the path alone, "{plain}"'
+        raise UsageError(msg)
+    return name
 
 
 def prepare(path: Path, looked_at: Callable[[tuple[int, int]], bool]) -> tuple[int, int]:

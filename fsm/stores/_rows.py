@@ -15,22 +15,24 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import product, takewhile
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from attrs import asdict, evolve, fields, frozen
+from attrs import fields
 
 from fsm._encoded import encode
 from fsm._errors import JournalError
 from fsm._records import Record
-from fsm._spoken import CHANGED, joined, redacted, split
+from fsm._spoken import CHANGED, TextsGone, joined, redacted, split
 from fsm._summary import RunSummary
+from fsm.journal import DamagedRuns
 
 Seal = Callable[[bytes], bytes]
 Redact = Callable[[str], str]
 
 
-@frozen
-class Row:
+class Row(NamedTuple):  # made for each record that is written or read, at a third of what a frozen class costs
     """One record as it is stored. `hash` stands in the last row of each commit, `body_hash` where there is a body."""
 
     seq: int
@@ -68,7 +70,7 @@ def chained(rows: list[Row], before: bytes) -> list[Row]:
     chain = hashlib.sha256(before)
     for row in rows:
         _add(chain, row)
-    rows[-1] = evolve(rows[-1], hash=chain.digest())
+    rows[-1] = rows[-1]._replace(hash=chain.digest())
     return rows
 
 
@@ -125,7 +127,7 @@ def record_of(row: Row, decrypt: Seal | None, where: str) -> Record:
     if row.body_hash is not None:
         if row.body is None:
             msg = f"{where}: the body of record {row.seq} was erased, so the run can be shown and verified, not resumed"
-            raise JournalError(msg)
+            raise TextsGone(msg)
         if digest_of(row.body) != row.body_hash:
             msg = f"{where}: record {row.seq} is damaged: its body does not fit its hash; {_RESTORE}"
             raise JournalError(msg)
@@ -133,7 +135,10 @@ def record_of(row: Row, decrypt: Seal | None, where: str) -> Record:
             spoken = _spoken(decrypt(row.body) if decrypt is not None else row.body, is_sealed=decrypt is not None)
         except Exception as error:
             why = type(error).__name__
-            msg = f"{where}: the body of record {row.seq} cannot be read ({why}): pass the decrypt= that it needs"
+            msg = (
+                f"{where}: the body of record {row.seq} cannot be read ({why}): pass the decrypt= that it needs; "
+                "on the command line, --journal file.py:NAME names a function that opens the journal with it"
+            )
             raise JournalError(msg) from error
     return _joined(row, spoken, where)
 
@@ -156,72 +161,145 @@ def _joined(row: Row, spoken: Mapping[str, Any], where: str) -> Record:
 
 
 _RESTORE = "restore the journal from a backup"
+NO_HEAD = "its newest commit is not the one that its line names"
 
 
 class Damaged(JournalError):  # noqa: N818 - states a fact
     """The rows of a run are not what was written."""
 
 
-def checked(rows: Iterable[Row], start: int, count: int) -> Iterator[Row]:
-    """The rows of a run from number `start` on, each looked at as it comes; `count` is how many the run has at least.
+_FORM: dict[str, tuple[type, ...]] = {
+    "kind": (str,), "at": (float, int), "data": (str,), "body": (bytes, type(None)), "body_hash": (bytes, type(None)),
+    "hash": (bytes, type(None)),
+}  # fmt: skip
+_LOOKED_AT = attrgetter(*_FORM)
+_WHOLE = frozenset(product((int,), *_FORM.values()))  # the types of every row that is whole, at one look
 
-    From 0 on the chain is followed: a row of a commit that was changed may be given, but not the end of its commit.
+
+def _check_form(row: Row) -> None:
+    if tuple(map(type, row)) in _WHOLE:
+        return
+    for value, (name, types) in zip(_LOOKED_AT(row), _FORM.items(), strict=True):
+        if not isinstance(value, types):
+            raise Damaged(f"record {row.seq} was changed: its `{name}` is of type {type(value).__name__}")
+
+
+_ROW = 400  # bytes that a row takes beside its texts
+_HELD = 1 << 20  # bytes of a commit that are kept until its end was seen
+
+
+def _below(end: int, rows: Iterable[Row]) -> Iterator[Row]:
+    return takewhile(lambda row: row.seq < end, rows)
+
+
+def checked(read: Callable[[int], Iterable[Row]], start: int, count: int, head: bytes | None = None) -> Iterator[Row]:
+    """The rows of a run from number `start` on, given a commit at a time, once the whole of it was looked at.
+
+    Of the commit that `start` is in the middle of nobody knows the chain before.
+
+    Params:
+        read: gives the rows from a number on; called again for a commit that is too large to be kept.
+        count: how many records the run has at least.
+        head: the hash of the last of those, where it is to be looked at.
 
     Raises:
         Damaged: gaps, changed rows or bodies, a commit that is not whole, a lost end.
     """
-    chain, due = hashlib.sha256(b""), start
-    is_open = False
-    for row in rows:
+    chain, due, is_followed = hashlib.sha256(b""), start, start == 0
+    commit: list[Row] = []
+    first, held = start, 0
+    for row in read(start):
         if row.seq != due:
             raise Damaged(f"record {due} is missing")
         due += 1
+        _check_form(row)
         if row.body is not None and digest_of(row.body) != row.body_hash:
             raise Damaged(f"the body of record {row.seq} was changed")
         _add(chain, row)
-        is_open = row.hash is None
+        held += _ROW + len(row.data) + len(row.body or b"")
+        if held <= _HELD:
+            commit.append(row)
+        else:
+            commit.clear()
+        if row.seq == count - 1 and head is not None and row.hash != head:
+            raise Damaged(NO_HEAD)
         if row.hash is not None:
-            if start == 0 and chain.digest() != row.hash:
+            if is_followed and chain.digest() != row.hash:
                 raise Damaged(f"the commit that ends with record {row.seq} was changed")
-            chain = hashlib.sha256(row.hash)
-        yield row
-    if is_open:
+            chain, is_followed = hashlib.sha256(row.hash), True
+            yield from commit if held <= _HELD else _below(due, read(first))
+            commit.clear()
+            first, held = due, 0
+    if held:
         raise Damaged(f"the commit of record {due - 1} is not whole")
     if due < count or count < 1:
         raise Damaged("records at the end are missing")
 
 
-def problem_of(rows: Iterable[Row], head: bytes, *, count: int = 1, is_erased: bool = True) -> str | None:
-    """What is wrong with the chain of a run, or None: gaps, changed rows or bodies, a lost end."""
+def problem_of(
+    read: Callable[[int], Iterable[Row]],
+    head: bytes,
+    *,
+    count: int,
+    is_erased: bool = True,
+    take: Callable[[Row], None] | None = None,
+) -> str | None:
+    """What is wrong with the chain of a run, or None: gaps, changed rows or bodies, a lost end.
+
+    Looked at are the `count` rows that `head` is the hash of: the run may be gone on with while they are read. Each row
+    of a whole commit is given to `take`, which may raise `Damaged`, too.
+    """
     last = b""
     try:
-        for row in checked(rows, 0, count):
+        for row in checked(lambda first: _below(count, read(first)), 0, count):
             if row.body is None and row.body_hash is not None and not is_erased:
                 return f"the body of record {row.seq} is missing"
             last = row.hash or last
+            if take is not None:
+                take(row)
     except Damaged as error:
         return str(error)
     return None if last == head else "records at the end are missing"
+
+
+def is_text(run_id: str) -> bool:
+    """Whether a database can keep such a name; no run has another one."""
+    try:
+        run_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def decoded(raw: bytes) -> str | bytes:
+    """The text that a database gives, or the bytes where they are none."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 COLUMNS = tuple(each.name for each in fields(RunSummary))
 """The columns of the table `runs`, in the order of `values_of`."""
 
 
+facts_of: Callable[[RunSummary], tuple[Any, ...]] = attrgetter(*COLUMNS)
+"""What a summary holds, in the order of the columns."""
+
+
 def values_of(summary: RunSummary) -> tuple[Any, ...]:
     """A summary as one row."""
-    return tuple(
-        json.dumps(dict(value)) if isinstance(value, Mapping) else value
-        for value in asdict(summary, recurse=False).values()
-    )
+    return tuple(json.dumps(dict(value)) if isinstance(value, Mapping) else value for value in facts_of(summary))
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(COLUMNS, (str,)),
-    **dict.fromkeys(("records", "moves", "turns", "tokens"), (int,)),
+    **dict.fromkeys(("records", "migrations", "moves", "turns", "tokens"), (int,)),
     **dict.fromkeys(("started", "updated"), (int, float)),
     **dict.fromkeys(("until", "price"), (int, float, type(None))),
     "waits_for": (str, type(None)),
+    "question": (int, type(None)),
+    "ok": (int, type(None)),  # SQLite has no other type for a truth
 }
 
 
@@ -229,7 +307,7 @@ def summary_of(values: Sequence[Any]) -> RunSummary:
     """The summary that a row holds.
 
     Raises:
-        Damaged: no summary was ever stored like that.
+        DamagedRuns: no summary was ever stored like that.
     """
     given = dict(zip(COLUMNS, values, strict=True))
     wrong = [name for name, value in given.items() if not isinstance(value, _TYPES[name])]
@@ -242,5 +320,7 @@ def summary_of(values: Sequence[Any]) -> RunSummary:
     if not isinstance(tags, dict):
         name = wrong[0] if wrong else "tags"
         msg = f"the line of run {given['run_id']!r} is damaged: `{name}` holds {given[name]!r:.40}; {_RESTORE}"
-        raise Damaged(msg)
-    return RunSummary(**{**given, "tags": tags})
+        run_id = given["run_id"]
+        raise DamagedRuns({run_id if isinstance(run_id, str) else repr(run_id): msg})
+    ok = None if given["ok"] is None else bool(given["ok"])
+    return RunSummary(**{**given, "tags": tags, "ok": ok})

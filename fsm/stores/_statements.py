@@ -18,9 +18,8 @@ from ._server import Connection, NoSuchColumn
 
 SCHEMA = 1
 
-_TYPES = dict.fromkeys(("started", "updated", "until", "price"), "DOUBLE PRECISION") | dict.fromkeys(
-    ("records", "moves", "turns", "tokens"), "BIGINT"
-)
+_TYPES = {"ok": "BOOLEAN"} | dict.fromkeys(("started", "updated", "until", "price"), "DOUBLE PRECISION")
+_TYPES |= dict.fromkeys(("question", "records", "migrations", "moves", "turns", "tokens"), "BIGINT")
 # The names of the columns are those of our own class, so putting these texts together lets nothing in (S608).
 _NAMES = ", ".join(COLUMNS)
 _TABLES = f"""
@@ -79,6 +78,7 @@ def listing(query: Query) -> tuple[str, list[Any]]:
     """The statement that lists the runs a query means, tags left aside, and its values: then come id and number."""
     wanted = [(f"{name} = %s", getattr(query, name)) for name in _EQUAL]
     wanted += [("updated < %s", query.before), ("updated >= %s", query.after)]
+    wanted += [("run_id = ANY(%s)", None if query.only is None else [*query.only])]
     given = [(condition, value) for condition, value in wanted if value is not None]
     conditions = " AND ".join([*(condition for condition, _ in given), "id > %s"])
     return f"SELECT id, {_NAMES} FROM fsm_runs WHERE {conditions} ORDER BY id LIMIT %s", [v for _, v in given]  # noqa: S608

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ PATIENCE = 30.0
 """Seconds that a commit waits for another process that writes, or purges."""
 
 _TYPES = {"started": "REAL", "updated": "REAL", "until": "REAL", "price": "REAL"} | dict.fromkeys(
-    ("records", "moves", "turns", "tokens"), "INTEGER"
+    ("question", "records", "migrations", "moves", "turns", "tokens", "ok"), "INTEGER"
 )
 # `AUTOINCREMENT`: the number of a deleted run is never given again, so a handle that still knows it changes no other.
 # The key of a record is run and seq in one number, which takes a tenth less room than two columns: the rows of a run
@@ -49,6 +50,8 @@ SELECT_ROWS = (
 )
 SELECT_HASH = "SELECT hash FROM records WHERE id = ?"
 FORGET_BODIES = "DELETE FROM bodies WHERE id IN (SELECT body FROM records WHERE id >= ? AND id < ?)"
+# No row may go on naming a body that is gone: SQLite gives the number to the next body, of whatever run.
+FORGET_NUMBERS = "UPDATE records SET body = NULL WHERE id >= ? AND id < ? AND body IS NOT NULL"
 FORGET_RECORDS = "DELETE FROM records WHERE id >= ? AND id < ?"
 
 
@@ -96,6 +99,8 @@ def _refused(path: Path, error: sqlite3.Error) -> JournalError:
 def _set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA synchronous = FULL")
+    # A short log: writing over its beginning is cheaper than making it longer, where the system has to note the length.
+    db.execute("PRAGMA wal_autocheckpoint = 256")
     if not _is_journal(db):
         # In a rollback journal, before the log is switched on: so a journal that was begun has our id in its header.
         db.execute("BEGIN EXCLUSIVE")
@@ -131,6 +136,7 @@ def runs_meant(query: Query) -> tuple[str, list[Any]]:
         "workflow = ?": query.workflow,
         "updated < ?": query.before,
         "updated >= ?": query.after,
+        "run_id IN (SELECT value FROM json_each(?))": None if query.only is None else json.dumps([*query.only]),
     }
     wanted = {text: value for text, value in asked.items() if value is not None}
     has_tag = "EXISTS (SELECT 1 FROM json_each(tags) AS tag WHERE tag.key = ? AND tag.value = ?)"

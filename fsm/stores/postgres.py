@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn, Self
 
 from attrs import define
@@ -19,16 +20,17 @@ from attrs import define
 from fsm._errors import ConcurrentWriter, JournalError, RunError
 from fsm._records import Record
 from fsm._summary import Query, RunSummary
-from fsm.journal import EVERY, check_next
+from fsm.journal import EVERY, DamagedRuns, check_next
 
+from ._line import line_problem, listed
 from ._rows import (
     Damaged,
     Redact,
     Row,
     Seal,
     checked,
+    is_text,
     outline_of,
-    problem_of,
     record_of,
     rows_of,
     summary_of,
@@ -88,6 +90,11 @@ class PostgresStore:
             server, self._connections = self._connections, None
         if server is not None:
             closed(server)
+
+    @property
+    def redacts(self) -> bool:
+        """Whether it changes texts before it keeps them: a run may then be one that cannot be resumed."""
+        return self._redact is not None
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +196,7 @@ class PostgresStore:
         raise JournalError(msg) from error
 
     def _found(self, run_id: str) -> _Head:
-        found = self._fetch(FIND, (run_id,))
+        found = self._fetch(FIND, (run_id,)) if is_text(run_id) and "\0" not in run_id else ()
         if not found:
             return _Head(0, b"", RunSummary(run_id))
         number, digest, is_erased, *values = found[0]
@@ -216,7 +223,7 @@ class PostgresStore:
 
         def told() -> Iterator[Record]:
             try:
-                for row in checked(self._rows(head.id, start), start, head.summary.records):
+                for row in checked(partial(self._rows, head.id), start, head.summary.records, head.hash):
                     yield tell(row, where)
             except Damaged as error:
                 msg = f"{where} is damaged: {error}; restore the database from a backup"
@@ -235,16 +242,23 @@ class PostgresStore:
 
     def runs(self, query: Query = EVERY) -> Iterator[RunSummary]:
         """The runs that the query means, oldest first; see `Store`."""
+        return listed(self._lines(query), query)
+
+    def _lines(self, query: Query) -> Iterator[Sequence[Any]]:
         statement, given = listing(query)
         last = 0
         while found := self._fetch(statement, (*given, last, PAGE)):
-            yield from filter(query.matches, (summary_of(values) for _, *values in found))
+            yield from (values for _, *values in found)
             last = found[-1][0]
 
     def verify(self, run_id: str) -> str | None:
-        """What is wrong with the stored records of a run, or None: gaps, changed rows or bodies, a lost end."""
-        head = self._known(run_id)
-        return problem_of(self._rows(head.id), head.hash, count=head.summary.records, is_erased=head.is_erased)
+        """What is wrong with a run, or None: gaps, changed rows or bodies, a lost end, a line that its records deny."""
+        try:
+            head = self._known(run_id)
+        except DamagedRuns as error:
+            return str(error)
+        rows = partial(self._rows, head.id)
+        return line_problem(rows, head.hash, head.summary, is_erased=head.is_erased, decrypt=self._decrypt)
 
     # ── claims ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,17 +296,21 @@ class PostgresStore:
     def purge(self, query: Query, *, unfinished: bool = False, erase: bool = False) -> tuple[str, ...]:
         """Delete (or `erase`) the runs that a query means; see `Keeper`."""
         gone = []
-        for run in self.runs(query):
-            if run.status == "ended" or unfinished:
-                with suppress(ConcurrentWriter, RunError):  # somebody drives it, or took it away or up meanwhile
-                    (self.erase if erase else self.delete)(run.run_id, unfinished=unfinished)
-                    gone.append(run.run_id)
+        with suppress(DamagedRuns):  # they stay
+            for run in self.runs(query):
+                if run.status == "ended" or unfinished:
+                    with suppress(ConcurrentWriter, RunError):  # somebody drives it, or took it away or up meanwhile
+                        self._change(run.run_id, ERASE if erase else DELETE, unfinished=unfinished, meant=query)
+                        gone.append(run.run_id)
         return tuple(gone)
 
-    def _change(self, run_id: str, statements: Sequence[str], *, unfinished: bool) -> None:
+    def _change(self, run_id: str, statements: Sequence[str], *, unfinished: bool, meant: Query = EVERY) -> None:
         self.claim(run_id)
         try:
             head = self._known(run_id)
+            if not meant.matches(head.summary):
+                msg = f"run '{run_id}' went on meanwhile: it stays"
+                raise RunError(msg)
             if head.summary.status != "ended" and not unfinished:
                 msg = f"run '{run_id}' has not ended: it would be lost; say unfinished=True if that is meant"
                 raise RunError(msg)

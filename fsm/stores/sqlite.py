@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import takewhile
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from sys import getsizeof
 from typing import Any, Self
 
 from attrs import define, frozen
@@ -27,22 +28,25 @@ from attrs import define, frozen
 from fsm._errors import ConcurrentWriter, JournalError, RunError
 from fsm._records import Record
 from fsm._summary import Query, RunSummary
-from fsm.journal import EVERY, check_next
+from fsm.journal import EVERY, DamagedRuns, check_next
 
 from . import _tables as sql
 from ._claims import Claims
-from ._file import prepare
+from ._file import named, prepare
 from ._group import Group, Job
+from ._line import line_problem, listed
 from ._rows import (
     COLUMNS,
+    NO_HEAD,
     Damaged,
     Redact,
     Row,
     Seal,
     chained,
     checked,
+    decoded,
+    is_text,
     outline_of,
-    problem_of,
     record_of,
     summary_of,
     unchained,
@@ -51,12 +55,12 @@ from ._rows import (
 from ._tables import PATIENCE
 
 _CHANGING = tuple(name for name in COLUMNS if name not in {"run_id", "started", "tags"})
+_changing = attrgetter(*_CHANGING)
 _PAGE = 500  # rows that are read at a time, …
 _BYTES = 1 << 20  # … or about so many bytes, so that a long journal is never in memory as a whole
 _CODES = {name: code for code, name in enumerate(sql.KINDS)}
 _NAMES: dict[Any, str] = dict(enumerate(sql.KINDS))
 _CLOSED = "it was closed"
-_NO_HEAD = "its newest commit is not the one that its line names"
 
 
 @define
@@ -94,6 +98,7 @@ class SqliteStore:
             and verified, but not resumed, because the API would be sent another conversation than Claude had.
 
     Raises:
+        UsageError: such a name has no file (":memory:", "file:...").
         JournalError: the file is no journal, is newer than this version, damaged or open to others; it is untouched.
     """
 
@@ -108,7 +113,7 @@ class SqliteStore:
         decrypt: Seal | None = None,
         redact: Redact | None = None,
     ) -> None:
-        given = Path(path).absolute()
+        given = Path(named(path)).absolute()
         self.path = Path(os.path.realpath(given.parent)) / given.name  # one name, so one lock file
         self._encrypt, self._decrypt, self._redact = encrypt, decrypt, redact
         self._lock = threading.RLock()
@@ -132,6 +137,11 @@ class SqliteStore:
             with self._lock:
                 self._broken = _CLOSED
                 self._close()
+
+    @property
+    def redacts(self) -> bool:
+        """Whether it changes texts before it keeps them: a run may then be one that cannot be resumed."""
+        return self._redact is not None
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +201,7 @@ class SqliteStore:
         check_next(commit.run_id, first, known.summary.records)
         if known.id:
             if self._fetch(sql.SELECT_HASH, (sql.key(known.id, known.summary.records - 1),)) != [(known.hash,)]:
-                msg = f"{self._where(commit.run_id)} is damaged: {_NO_HEAD}; restore the file from a backup"
+                msg = f"{self._where(commit.run_id)} is damaged: {NO_HEAD}; restore the file from a backup"
                 raise JournalError(msg)
             head = self._gone_on(db, commit, known)
             if head is None:
@@ -202,7 +212,11 @@ class SqliteStore:
         summary.add(commit.records)
         rows = chained(commit.rows, b"")
         digest = rows[-1].hash or b""
-        run = db.execute(sql.INSERT_RUN, (*values_of(summary), digest)).lastrowid or 0
+        try:
+            run = db.execute(sql.INSERT_RUN, (*values_of(summary), digest)).lastrowid or 0
+        except UnicodeEncodeError as error:
+            msg = f"run {commit.run_id!r} cannot be stored: {error}; nothing was written"
+            raise JournalError(msg) from error
         self._insert(db, run, rows)
         return _Head(run, digest, summary)
 
@@ -212,22 +226,23 @@ class SqliteStore:
         summary.add(commit.records)
         rows = chained(commit.rows, head.hash)
         digest = rows[-1].hash or b""
-        changed = tuple(name for name in _CHANGING if getattr(summary, name) != getattr(head.summary, name))
+        now, before = _changing(summary), _changing(head.summary)
+        changed = tuple([name for name, new, old in zip(_CHANGING, now, before, strict=True) if new != old])
         query = self._updates.get(changed)
         if query is None:
             query = self._updates[changed] = sql.update_run(changed)
-        values = (*(getattr(summary, name) for name in changed), digest, head.id, head.hash)
-        if not db.execute(query, values).rowcount:
+        values = [new for new, old in zip(now, before, strict=True) if new != old]
+        if not db.execute(query, (*values, digest, head.id, head.hash)).rowcount:
             return None
         self._insert(db, head.id, rows)
         return _Head(head.id, digest, summary)
 
     def _insert(self, db: sqlite3.Connection, run: int, rows: Sequence[Row]) -> None:
-        for row in rows:
-            body = None if row.body is None else db.execute(sql.INSERT_BODY, (row.body,)).lastrowid
-            kind = _CODES.get(row.kind, row.kind)
-            values = (sql.key(run, row.seq), kind, row.at, row.data, body, row.body_hash, row.hash)
-            db.execute(sql.INSERT_RECORD, values)
+        start, made = sql.key(run, 0), []
+        for seq, kind, at, data, body, body_hash, digest in rows:
+            number = None if body is None else db.execute(sql.INSERT_BODY, (body,)).lastrowid
+            made.append((start + seq, _CODES.get(kind, kind), at, data, number, body_hash, digest))
+        db.executemany(sql.INSERT_RECORD, made)
 
     @contextmanager
     def _writing(self, durable: Callable[[], None] | None = None) -> Iterator[sqlite3.Connection]:
@@ -252,7 +267,7 @@ class SqliteStore:
                 is_ending = True
                 db.execute("COMMIT")
             except sqlite3.Error as error:
-                raise self._poisoned(error) from error
+                raise self._poisoned(error, in_doubt=is_ending) from error
             except BaseException:
                 if durable is not None and is_ending and not db.in_transaction:
                     durable()
@@ -278,19 +293,24 @@ class SqliteStore:
         self._broken = "the file or its log (-wal) was deleted or replaced while it was open"
         self._check()
 
-    def _poisoned(self, error: sqlite3.Error) -> JournalError:
+    def _poisoned(self, error: sqlite3.Error, *, in_doubt: bool = False) -> JournalError:
+        """What is known of a commit that failed; after a failed sync all of it may be on the disk, or none."""
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
         self._heads.clear()
         self._broken = f"a commit failed ({error})"
+        known = (
+            "whether it counts is not known before the file is read again, and a resume goes on from what it holds then"
+            if in_doubt
+            else "nothing of it counts"
+        )
         return JournalError(
-            f"{self.path}: a commit failed: {error}. Nothing of it counts; look at the disk, then open the journal anew"
+            f"{self.path}: a commit failed: {error}; {known}. Look at the disk, then open the journal anew"
         )
 
     def _check(self) -> None:
-        if (
-            self._pid != os.getpid()
-        ):  # before any lock is waited for: the thread that held it may not be in this process
+        # Before any lock is waited for: the thread that held it may not be in this process.
+        if self._pid != os.getpid():
             msg = f"{self.path} was opened before this process was forked: open it anew with SqliteStore(...) in here"
             raise JournalError(msg)
         if self._broken:
@@ -300,7 +320,7 @@ class SqliteStore:
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fetch(self, query: str, values: Sequence[Any] = (), most: int = 1 << 62) -> list[Any]:
-        """The rows that a query gives, up to about so many bytes of texts and blobs, and one at least."""
+        """The rows that a query gives, up to about so many bytes in memory, and one at least."""
         self._check()
         with self._lock:
             self._check()
@@ -310,22 +330,35 @@ class SqliteStore:
                 try:
                     for row in cursor:
                         found.append(row)
-                        size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+                        size += sum(map(getsizeof, row))
                         if size >= most:
                             break
                 finally:
                     cursor.close()
             except sqlite3.Error as error:
+                if self._db.text_factory is str and "decode" in str(error):
+                    return self._undecoded(query, values, most)
                 msg = f"{self.path} cannot be read: {error}; `fsm runs verify` says which runs are whole"
                 raise JournalError(msg) from error
             return found
 
+    def _undecoded(self, query: str, values: Sequence[Any], most: int) -> list[Any]:
+        """The same rows, with bytes for what is no text: whoever looks at them says which row is damaged."""
+        self._db.text_factory = decoded
+        try:
+            return self._fetch(query, values, most)
+        finally:
+            self._db.text_factory = str
+
     def _found(self, run_id: str) -> _Head:
         """Where a run stands on the disk; an empty head for one that is not there."""
-        found = self._fetch(sql.SELECT_RUN, (run_id,))
+        found = self._fetch(sql.SELECT_RUN, (run_id,)) if is_text(run_id) else ()
         if not found:
             return _Head(0, b"", RunSummary(run_id))
         number, digest, is_erased, *values = found[0]
+        if not isinstance(digest, bytes):
+            msg = f"{self._where(run_id)} is damaged: {NO_HEAD}; restore the file from a backup"
+            raise Damaged(msg)
         return _Head(number, digest, summary_of(values), bool(is_erased))
 
     def _known(self, run_id: str) -> _Head:
@@ -350,11 +383,8 @@ class SqliteStore:
 
     def _whole(self, head: _Head, start: int, where: str) -> Iterator[Row]:
         try:
-            for row in checked(self._rows(head.id, start), start, head.summary.records):
-                if row.seq == head.summary.records - 1 and row.hash != head.hash:
-                    raise Damaged(_NO_HEAD)  # noqa: TRY301 - said as the others are, below
-                yield row
-        except (Damaged, TypeError, AttributeError, struct.error) as error:
+            yield from checked(partial(self._rows, head.id), start, head.summary.records, head.hash)
+        except Damaged as error:
             msg = f"{where} is damaged: {error}; restore the file from a backup"
             raise JournalError(msg) from error
 
@@ -369,24 +399,26 @@ class SqliteStore:
 
     def runs(self, query: Query = EVERY) -> Iterator[RunSummary]:
         """The runs that the query means, oldest first; see `Store`."""
+        return listed(self._lines(query), query)
+
+    def _lines(self, query: Query) -> Iterator[Sequence[Any]]:
         text, values = sql.runs_meant(query)
         last = 0
         while found := self._fetch(text, (last, *values, _PAGE), _BYTES):
-            yield from filter(query.matches, (summary_of(row) for _, *row in found))
+            yield from (row for _, *row in found)
             last = found[-1][0]
 
     def verify(self, run_id: str) -> str | None:
-        """What is wrong with the stored records of a run, or None: gaps, changed rows or bodies, a lost end.
+        """What is wrong with a run, or None: gaps, changed rows or bodies, a lost end, a line that its records deny.
 
         `_rows` says what the chain of hashes proves, and what not.
         """
-        head = self._known(run_id)
-        count = head.summary.records
-        rows = takewhile(lambda row: row.seq < count, self._rows(head.id))  # the run may be gone on with meanwhile
         try:
-            return problem_of(rows, head.hash, count=count, is_erased=head.is_erased)
-        except (TypeError, AttributeError, struct.error) as error:
-            return f"a row is no record: {error}"
+            head = self._known(run_id)
+        except (Damaged, DamagedRuns) as error:
+            return str(error)
+        rows = partial(self._rows, head.id)
+        return line_problem(rows, head.hash, head.summary, is_erased=head.is_erased, decrypt=self._decrypt)
 
     def head(self, run_id: str) -> str:
         """The hash of the newest commit of a run, in hex. Kept elsewhere, it proves that nothing was written anew."""
@@ -422,20 +454,24 @@ class SqliteStore:
     def purge(self, query: Query, *, unfinished: bool = False, erase: bool = False) -> tuple[str, ...]:
         """Delete (or `erase`) the runs that a query means; see `Keeper`. Then the file is made anew, see `compact`."""
         gone = []
-        for run in self.runs(query):
-            if run.status == "ended" or unfinished:
-                with suppress(ConcurrentWriter, RunError):  # driven, or gone on with or deleted meanwhile
-                    self._forget(run.run_id, unfinished=unfinished, erase=erase)
-                    gone.append(run.run_id)
+        with suppress(DamagedRuns):  # they stay
+            for run in self.runs(query):
+                if run.status == "ended" or unfinished:
+                    with suppress(ConcurrentWriter, RunError):  # driven, or gone on with or deleted meanwhile
+                        self._forget(run.run_id, unfinished=unfinished, erase=erase, meant=query)
+                        gone.append(run.run_id)
         if gone:
             self.compact()
         return tuple(gone)
 
-    def _forget(self, run_id: str, *, unfinished: bool, erase: bool) -> None:
+    def _forget(self, run_id: str, *, unfinished: bool, erase: bool, meant: Query = EVERY) -> None:
         self.claim(run_id)
         try:
             with self._writing() as db:
                 head = self._known(run_id)
+                if not meant.matches(head.summary):
+                    msg = f"run '{run_id}' went on meanwhile: it stays"
+                    raise RunError(msg)
                 if head.summary.status != "ended" and not unfinished:
                     msg = (
                         f"run '{run_id}' has not ended ({head.summary.status}): cancel it first, or say unfinished=True"
@@ -444,6 +480,7 @@ class SqliteStore:
                 span = sql.key(head.id, 0), sql.key(head.id + 1, 0)
                 db.execute(sql.FORGET_BODIES, span)
                 if erase:
+                    db.execute(sql.FORGET_NUMBERS, span)
                     db.execute("UPDATE runs SET erased = 1 WHERE id = ?", (head.id,))
                 else:
                     db.execute(sql.FORGET_RECORDS, span)
@@ -495,7 +532,7 @@ def shared(path: str | os.PathLike[str]) -> SqliteStore:
 
     It is closed when nobody holds it any more; a `Result` does, so that its records can be read.
     """
-    name = os.path.realpath(path)
+    name = os.path.realpath(named(path))
     with _GUARD:
         store = _SHARED.get(name)
         if store is None or not store.is_usable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from fsm._errors import ConcurrentWriter, JournalError, RunError
 from fsm._summary import Query
-from fsm.testing._place import Place, expect, opened, reads, refuses, said, whole
+from fsm.testing._place import Place, expect, move, opened, reads, refuses, said, whole
 
 _REFUSED = (ConcurrentWriter, JournalError)
 
@@ -25,6 +25,10 @@ def _verifies(place: Place) -> None:
     for store, seq in ((place.store, 1), (place.other, 2), (place.store, 3)):
         store.append(run_id, [said(seq)])
         expect(place.keeper.verify(run_id), None, "verify of a run that nobody changed")
+    waits = place.begun("verify a wait")
+    for record in (*whole()[1:], move(15, [["wait", {"wait": 60}]])):
+        place.store.append(waits, [record])
+        expect(place.keeper.verify(waits), None, f"verify after record {record.seq} ({record.kind})")
     nobody = place.prefix + "nobody"
     keeper = place.keeper
     for each in (keeper.verify, keeper.erase, keeper.delete, lambda name: list(keeper.outline(name))):
@@ -94,6 +98,10 @@ def _purges(place: Place) -> None:
     try:
         expect(keeper.purge(query, erase=True), (ended,), "the runs erased by a purge")
         refuses(JournalError, lambda: list(keeper.read(ended)), "read of a run erased by a purge")
+        now = place.store.summary(ended).records
+        expect(keeper.purge(Query(only={ended: now - 1})), (), "the runs deleted of those that went on since")
+        expect(keeper.purge(Query(only={ended: now})), (ended,), "the runs deleted by a purge of only these")
+        ended = place.ended("purge 5", tags=tag)
         expect(keeper.purge(query), (ended,), "the runs deleted by a purge")
         expect([run.run_id for run in place.found(query)], [driven, going], "the runs that are left")
         expect(keeper.purge(query, unfinished=True), (going,), "the runs deleted with unfinished=True")

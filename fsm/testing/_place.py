@@ -109,6 +109,6 @@ def whole(**data: Any) -> list[Record]:
         ("code.end", {"outcome": "done", "value": {"text": SECRET, "n": [1, 2.5, None]}, "error": None}),
         ("park", {"reason": "waiting_api"}),
         ("resume", {}),
-        ("close", {"state": "answered", "reason": "end_turn", "evidence": {"text": SECRET}}),
+        ("close", {"state": "answered", "ok": True, "reason": "end_turn", "evidence": {"text": SECRET}}),
     ]
     return [opened(**data), *(Record(n, kind, 100 + n / 3, each) for n, (kind, each) in enumerate(kinds, 1))]
