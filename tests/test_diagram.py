@@ -259,7 +259,8 @@ def test_a_label_has_a_light_ground_and_no_outline():
 
 def test_the_legend_shows_the_hexagon_of_the_picture():
     root = parsed(support())
-    shapes = [each for each in part(root, "legend").iter(f"{SVG}polygon") if each.get("stroke") == LOOKS["Approval"].stroke]
+    stroke = LOOKS["Approval"].stroke
+    shapes = [each for each in part(root, "legend").iter(f"{SVG}polygon") if each.get("stroke") == stroke]
     assert len(shapes) == 1
     corners = {tuple(point.split(",")) for point in shapes[0].get("points").split()}
     assert len(corners) == 6, "a hexagon without flat sides is a rhombus"
