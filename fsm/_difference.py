@@ -7,6 +7,7 @@ not matter. Within the alternatives of one event, what is the same is paired fir
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from ._effects import Effect
 from ._graph import Edge, Graph, Node
-from ._params import lasting
+from ._params import Limits, Schema, lasting, shown_params
 from ._states import Claude, Code
 
 EdgeChange = Literal["added", "removed", "rerouted", "changed", "moved"]
@@ -36,6 +37,7 @@ class ChangedEdge:
     change: EdgeChange
     old: Edge | None = None
     new: Edge | None = None
+    moved: bool = field(default=False, kw_only=True)  # it is tried before or after others that it was not, besides
 
     @property
     def edge(self) -> Edge:
@@ -49,7 +51,7 @@ class ChangedEdge:
         """What happened to it, in few words each."""
         if self.old is None or self.new is None:
             return (self.change,)
-        return tuple(_edge_words(self.old, self.new)) or (self.change,)
+        return tuple(_edge_words(self.old, self.new, moved=self.moved)) or (self.change,)
 
     def __str__(self) -> str:
         edge = self.edge
@@ -82,15 +84,20 @@ class ChangedState:
 class Difference:
     """What differs between two graphs; false where nothing does. `str()` has a line for each state and row.
 
-    `gone` are the states that were removed.
+    `gone` are the states that were removed, `whole` what differs in the workflow itself as (what, was, is). `older` is
+    what the other version is called, `compared` what was looked at.
     """
 
     states: tuple[ChangedState, ...] = ()
     edges: tuple[ChangedEdge, ...] = ()
     gone: tuple[Node, ...] = ()
+    whole: tuple[tuple[str, str, str], ...] = field(default=(), kw_only=True)
+    name: str = field(default="", kw_only=True)
+    older: str = field(default="", kw_only=True)
+    compared: str = field(default="states and rows", kw_only=True)
 
     def __bool__(self) -> bool:
-        return bool(self.states or self.edges)
+        return bool(self.states or self.edges or self.whole)
 
     def state(self, name: str) -> ChangedState | None:
         """What happened to a state, None where nothing did."""
@@ -105,7 +112,8 @@ class Difference:
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The same, as what differs and the words about it."""
         told = self.told
-        rows = [(each.name, each.words) for each in self.states]
+        rows: list[tuple[str, tuple[str, ...]]] = [(self.name, (_trait_words(*each),)) for each in self.whole]
+        rows += [(each.name, each.words) for each in self.states]
         rows += [(f"{e.edge.source} --{e.edge.label}--> {e.edge.dest}", e.words) for e in told]
         for (source, change), count in self._standard.items():
             if count > _SUMMED:
@@ -130,10 +138,16 @@ class Difference:
         return Counter(_group(each) for each in implied if each.edge.source not in gone)
 
     def __str__(self) -> str:
-        return "\n".join(self.lines) or "no difference"
+        return "\n".join(self.lines) or f"no difference in {self.compared}"
 
 
-def difference(old: Graph, new: Graph, *, renamed: Mapping[str, str] | None = None) -> Difference:
+def difference(
+    old: Graph,
+    new: Graph,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    limits: tuple[Limits, Limits] | None = None,
+) -> Difference:
     """Say what differs between two versions of a workflow.
 
     Args:
@@ -141,6 +155,7 @@ def difference(old: Graph, new: Graph, *, renamed: Mapping[str, str] | None = No
         new: `Newer.graph`.
         renamed: what states of the old one are called in the new one, as `Newer.renamed` says; such a state is said to
             be renamed, its rows are compared under the new name.
+        limits: of the old one and of the new one, which graphs do not have.
 
     Returns:
         States and rows that differ, in the order of the new graph, what was removed after what is still there.
@@ -154,7 +169,31 @@ def difference(old: Graph, new: Graph, *, renamed: Mapping[str, str] | None = No
     ordered = sorted(rows, key=lambda row: sources[row[0]])  # stable: of one source they stand as in the new graph
     edges = [each for row in ordered for each in _row(old.row(*row), new.row(*row))]
     gone = tuple(node for node in old.nodes if node.name not in new.by_name)
-    return Difference(tuple(states), tuple(edges), gone)
+    compared = "states, rows and limits" if limits is not None else "states and rows"
+    return Difference(
+        tuple(states),
+        tuple(edges),
+        gone,
+        name=new.name,
+        whole=tuple(_whole_traits(old, new, limits)),
+        older=_called(old, new),
+        compared=compared,
+    )
+
+
+def _called(old: Graph, new: Graph) -> str:
+    """By its name, and where versions share it by the file and line of its first state."""
+    where = next((node.where for node in old.nodes if node.where), "")
+    return f"{old.name} of {where}" if where and old.name == new.name else old.name
+
+
+def _whole_traits(old: Graph, new: Graph, limits: tuple[Limits, Limits] | None) -> Iterator[tuple[str, str, str]]:
+    if old.strict != new.strict:
+        yield "strict", _yes(old.strict), _yes(new.strict)
+    before, after = (each.given() for each in limits) if limits is not None else ({}, {})
+    for name in _all(after, before):
+        if before.get(name) != after.get(name):
+            yield f"limit of {name}", _shown(before.get(name)), _shown(after.get(name))
 
 
 def _with_names(graph: Graph, names: Mapping[str, str]) -> Graph:
@@ -194,7 +233,11 @@ def _row(old: Sequence[Edge], new: Sequence[Edge]) -> Iterator[ChangedEdge]:
                 pairs.append((one, other))
     pairs.sort(key=lambda pair: pair[1].index)
     kept = _in_order([one.index for one, _ in pairs])
-    found = [ChangedEdge(what, one, other) for one, other in pairs if (what := _what(one, other, one.index in kept))]
+    found = [
+        ChangedEdge(what, one, other, moved=one.index not in kept)
+        for one, other in pairs
+        if (what := _what(one, other, one.index in kept))
+    ]
     found += [ChangedEdge("added", new=edge) for edge in right]
     yield from sorted(found, key=lambda each: each.edge.index)
     yield from (ChangedEdge("removed", old=edge) for edge in left)
@@ -236,7 +279,7 @@ def _words(effect: Effect) -> Any:
     return value if isinstance(value, (str, int, float)) else None
 
 
-def _edge_words(old: Edge, new: Edge) -> Iterator[str]:
+def _edge_words(old: Edge, new: Edge, *, moved: bool) -> Iterator[str]:
     if old.dest != new.dest:
         yield f"rerouted, was {old.dest}"
     if _guard(old) != _guard(new):
@@ -246,7 +289,7 @@ def _edge_words(old: Edge, new: Edge) -> Iterator[str]:
         yield "effects say other words" if was == now else f"effects were {was or 'none'}"
     if old.implied != new.implied:
         yield "a standard row now" if new.implied else "was a standard row"
-    if old.index != new.index and _whole(old) == _whole(new):
+    if moved and old.index != new.index:
         yield f"tried as number {new.index + 1}, was {old.index + 1}"
 
 
@@ -262,7 +305,11 @@ def _state(old: Graph, new: Graph, name: str, was: str | None) -> Iterator[Chang
         return
     left, right = dict(_traits(one)), dict(_traits(other))
     traits = [(what, left.get(what, ""), right.get(what, "")) for what in _all(left, right)]
-    changed = [trait for trait in traits if trait[1] != trait[2]]
+    before, after = _told(one), _told(other)
+    changed = [(what, before.get(what, was), after.get(what, now)) for what, was, now in traits if was != now]
+    changed = [
+        trait for trait in changed if " of " not in trait[0] or (trait[1] and trait[2])
+    ]  # of a tool that is there
     if was is not None:
         changed.insert(0, ("name", was, name))
     if changed:
@@ -284,13 +331,56 @@ def _traits(node: Node) -> Iterator[tuple[str, str]]:
         yield "system", _shown(state.system)
         yield "prompt", _shown(state.prompt)
         yield "tools", ", ".join(tool.name for tool in state.tools)
-        yield "output", "" if state.output is None else _shown(state.output.source)
+        yield from _tools(state)
+        yield "output", "" if state.output is None else _schema(state.output)
         yield from ((name, _shown(value)) for name, value in state.params.items())
     elif isinstance(state, Code):
         yield "function", _shown(state.fn)
         yield "outcomes", ", ".join(state.outcomes)
+        yield "idempotent", "yes" if getattr(state, "idempotent", False) else "no"
     if within := getattr(state, "within", None):
         yield "within", lasting(within)
+
+
+def _told(node: Node) -> dict[str, str]:
+    """What is told of the parameters of its requests; of what may be a credential that it is there (X7)."""
+    params = node.state.params if isinstance(node.state, Claude) else {}
+    shown = shown_params(params)
+    return {name: _shown(shown[name]) if name in shown else "(not shown)" for name in params}
+
+
+def _tools(state: Claude) -> Iterator[tuple[str, str]]:
+    """What a call of each tool needs, and what the model is told of it: its signature and its description."""
+    for tool in state.client_tools:
+        asks = f"if {_shown(tool.needs_approval)}" if callable(tool.needs_approval) else _yes(tool.needs_approval)
+        yield f"needs_approval of {tool.name}", asks
+        yield f"idempotent of {tool.name}", _yes(tool.idempotent)
+        yield f"description of {tool.name}", tool.description or "none"
+        yield f"parameters of {tool.name}", _parameters(tool.run)
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _parameters(function: Any) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):  # it is none, or is written in another language
+        return type(function).__name__
+
+
+def _schema(output: Schema) -> str:
+    """Its name, and its content where that is known without making a schema of a type."""
+    source = output.source
+    if isinstance(source, type):
+        fields = getattr(source, "__annotations__", {})
+        return f"{source.__name__}({', '.join(f'{name}: {_type(kind)}' for name, kind in fields.items())})"
+    return _shown(source)
+
+
+def _type(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _shown(value: Any) -> str:
@@ -310,6 +400,8 @@ def _trait_words(what: str, was: str, now: str) -> str:
         left, right = ([] if not names else names.split(", ") for names in (was, now))
         parts = [f"+{name}" for name in right if name not in left] + [f"-{name}" for name in left if name not in right]
         return f"tools {' '.join(parts)}" if parts else "tools in another order"
+    if was == now:
+        return f"another {what}"  # it differs in what is not shown
     if max(len(was), len(now)) > _LONGEST:
         return f"another {what}" if was and now else f"{what} {'added' if now else 'removed'}"
     return f"{what} was {was or 'none'}, is {now or 'none'}"

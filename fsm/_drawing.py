@@ -90,10 +90,10 @@ def _opened(where: str | os.PathLike[str]) -> Store:
 
 def _stored(store: Store, workflow: str) -> Iterator[Iterator[Record]]:
     for run in store.runs(Query(workflow=workflow)):
-        yield _readable(store, run.run_id)
+        yield readable(store, run.run_id)
 
 
-def _readable(store: Store, run_id: str) -> Iterator[Record]:
+def readable(store: Store, run_id: str) -> Iterator[Record]:
     """The records of a run; of one whose bodies are erased or encrypted, what happened."""
     due = 0
     try:

@@ -100,12 +100,11 @@ class MissingExtra(UsageError):  # noqa: N818 - states a fact
 class MissingProgram(UsageError):  # noqa: N818 - states a fact
     """A program is needed that is not on PATH, or cannot do this. `program` names it."""
 
-    def __init__(self, program: str, need: str, package: str, instead: str) -> None:
+    def __init__(self, program: str, need: str, package: str, instead: str, *, failed: str = "") -> None:
         self.program = program
-        super().__init__(
-            f"{need} needs the program '{program}' on PATH: apt install {package}, brew install {package} or "
-            f"conda install {package}. {instead}"
-        )
+        lacks = f"'{program}' is on PATH and failed ({failed}); another one can be had with"
+        needs = f"{need}: {lacks}" if failed else f"{need} needs the program '{program}' on PATH:"
+        super().__init__(f"{needs} apt install {package}, brew install {package} or conda install {package}. {instead}")
 
 
 class ApiError(FsmError):

@@ -33,6 +33,29 @@ class MessageParams(TypedDict, total=False):
     workspace_id: str
 
 
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "inference_geo": (),
+    "output_config": ("effort", "task_budget"),
+    "service_tier": (),
+    "speed": (),
+    "stop_sequences": (),
+    "thinking": ("type", "budget_tokens", "display"),
+    "tool_choice": ("type", "name", "disable_parallel_tool_use"),
+}  # what a picture may show, of objects their members; all else may be a credential or say who the user is (X7)
+
+
+def shown_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request that may be shown to whoever sees a picture (X7); others can only be named."""
+    shown: dict[str, Any] = {}
+    for name, members in _SHOWN.items():
+        value = params.get(name)
+        if members and isinstance(value, Mapping):
+            value = {member: value[member] for member in members if member in value}
+        if value:
+            shown[name] = value
+    return shown
+
+
 _REMOVED = ("temperature", "top_p", "top_k")
 _DEEPEST = 500  # levels of a JSON value that are looked at: a recursive schema would exhaust the stack of the validator
 _OWN = ("model", "max_tokens", "system", "tools", "output", "history", "fresh", "continues", "prompt", "initial")

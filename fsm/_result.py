@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from attrs import field, frozen
 
 from ._actions import Question
-from ._errors import UsageError
+from ._errors import JournalError, UsageError
 from ._events import Decision
 from ._facts import Reply
 from ._records import Move, Record, Verdict, move_of
@@ -155,17 +155,27 @@ class Result:
             UsageError: an unknown format or option, or `against` is no result.
             MissingExtra, MissingProgram: what draws is not installed; it says what to install.
         """
-        from .diagram import Overlay, render
+        from .diagram import Overlay, known_options, render
 
+        known_options(options, "against")
         names = self.workflow.renamed
         if against is not None:
             if not isinstance(against, Result):
                 raise UsageError(f"against= takes the result of another run, not {against!r}")
-            other = Overlay.of(against.records, renamed=names)
-            options["overlay"] = Overlay.of(self.records, renamed=names).against(other)
+            other = Overlay.of(against._readable(), renamed=names)  # noqa: SLF001 - another one of us
+            options["overlay"] = Overlay.of(self._readable(), renamed=names).against(other)
         elif "overlay" not in options:
-            options["records"], options["renamed"] = self.records, names
+            options["records"], options["renamed"] = self._readable(), names
         return render(self.workflow.graph, format, **options)
+
+    def _readable(self) -> tuple[Record, ...]:
+        """The records; of a run that was erased since, what happened in it."""
+        from ._drawing import readable
+
+        try:
+            return self.records
+        except JournalError:
+            return tuple(islice(readable(self._store, self.run_id), self._conversation.run.seq))
 
     def __format__(self, spec: str) -> str:
         """A picture in a format string: `f"{result:mermaid}"`."""

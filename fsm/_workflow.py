@@ -173,8 +173,9 @@ class WorkflowType(type):
             MissingExtra, MissingProgram: what draws is not installed; it says what to install.
             JournalError: the journal cannot be read.
         """
-        from .diagram import render
+        from .diagram import known_options, render
 
+        known_options(options, "runs", "against")
         if runs is not None:
             from ._drawing import overlay_of
 
@@ -186,7 +187,8 @@ class WorkflowType(type):
 
             if not isinstance(against, WorkflowType):
                 raise UsageError(f"against= takes another version of the workflow, not {against!r}")
-            options["difference"] = difference(against.graph, cls._graph, renamed=cls._renamed)
+            limits = (against.limits, cls.limits)
+            options["difference"] = difference(against.graph, cls._graph, renamed=cls._renamed, limits=limits)
         return render(cls._graph, format, **options)
 
     def __format__(cls, spec: str) -> str:

@@ -10,8 +10,11 @@ A fence says which workflow, and what of it:
     ```fsm shop/support.py:Support
     detail: full
     caption: How the support desk works
+    groups: talk=asking,answered; money=approving
+    folded: money
     ```
 
+It stands by itself: in no list, quotation or admonition, since Markdown would take the picture apart there.
 The picture is drawn when the page is built, from the class that runs: SVG inside of the page, so that hovering shows
 where each row is declared, in the colours of the reader's scheme. Files are named relative to `mkdocs.yml`, modules as
 Python finds them. As a hook, it is a file with the one line `from fsm.mkdocs import on_page_markdown`.
@@ -34,14 +37,17 @@ from mkdocs.plugins import BasePlugin
 from fsm._errors import FsmError, MissingExtra, UsageError
 from fsm.cli._load import load_workflow
 from fsm.diagram import Detail, Theme
+from fsm.diagram._pages import embedded, folded_from, groups_from
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-_FENCE = re.compile(r" {0,3}(?P<marks>`{3,}|~{3,})\s*(?P<info>[^`]*)$")
-_OPTIONS: dict[str, tuple[str, ...] | None] = {"detail": get_args(Detail), "theme": get_args(Theme), "caption": None}
+_FENCE = re.compile(r"(?P<before>(?:[ \t>]|[-*+][ \t]|\d+[.)][ \t])*)(?P<marks>`{3,}|~{3,})\s*(?P<info>[^`]*)$")
+_DEEPEST = 3  # spaces before a fence; with more it belongs to a list, an admonition or an indented block
+_OPTIONS: dict[str, tuple[str, ...] | None] = {"detail": get_args(Detail), "theme": get_args(Theme)}
+_OPTIONS |= dict.fromkeys(("caption", "alt", "groups", "folded"))
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -52,7 +58,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """
     del files
     folder = Path(config.config_file_path or "mkdocs.yml").resolve().parent
-    return "\n".join(_replaced(markdown.split("\n"), folder, page.file.src_uri))
+    return "\n".join(_replaced(markdown.split("\n"), folder, page.file.src_uri, _lines_before(markdown, page)))
 
 
 class _NoOptions(Config):  # type: ignore[no-untyped-call]  # the base has no annotations
@@ -67,7 +73,14 @@ class FsmPlugin(BasePlugin[_NoOptions]):  # type: ignore[no-untyped-call]  # as 
         return on_page_markdown(markdown, page=page, config=config, files=files)
 
 
-def _replaced(lines: list[str], folder: Path, page: str) -> Iterator[str]:
+def _lines_before(markdown: str, page: Page) -> int:
+    """How many lines of the file stand before its text: those of the front matter."""
+    path = page.file.abs_src_path
+    whole = Path(path).read_text("utf-8-sig") if path is not None and Path(path).is_file() else ""
+    return whole.count("\n") - markdown.count("\n") if whole.endswith(markdown) else 0
+
+
+def _replaced(lines: list[str], folder: Path, page: str, before: int) -> Iterator[str]:
     """The lines, with a figure for each fence of ours; one inside of another fence is an example, and stays."""
     place = 0
     while place < len(lines):
@@ -76,32 +89,44 @@ def _replaced(lines: list[str], folder: Path, page: str) -> Iterator[str]:
             yield lines[place]
             place += 1
             continue
-        end = _end(lines, place, opened["marks"])
+        end = _end(lines, place, opened["marks"], len(lines) - 1 if _is_alone(opened["before"]) else place)
         words = opened["info"].split()
         if words[:1] == ["fsm"]:
             try:
-                yield _figure(words[1:], lines[place + 1 : end], folder)
+                yield _figure(words[1:], lines[place + 1 : end], folder, opened["before"])
             except FsmError as error:
-                raise PluginError(f"{page}: the fsm fence in line {place + 1} of its text: {error}") from error
+                raise PluginError(f"{page}: the fsm fence in line {before + place + 1}: {error}") from error
         else:
             yield from lines[place : end + 1]
         place = end + 1
 
 
-def _end(lines: list[str], start: int, marks: str) -> int:
-    """The line that closes a fence; the last one where none does."""
+def _is_alone(before: str) -> bool:
+    """Whether what stands before a fence leaves it a block of the page, and no part of a list or a quotation."""
+    return not before.strip(" ") and len(before) <= _DEEPEST
+
+
+def _end(lines: list[str], start: int, marks: str, otherwise: int) -> int:
+    """The line that closes a fence."""
     for place in range(start + 1, len(lines)):
-        found = lines[place].strip()
+        found = lines[place].strip(" \t>")
         if found.startswith(marks) and not found.strip(marks[0]):
             return place
-    return len(lines) - 1
+    return otherwise
 
 
-def _figure(target: list[str], rows: list[str], folder: Path) -> str:
+def _figure(target: list[str], rows: list[str], folder: Path, before: str) -> str:
+    if not _is_alone(before):
+        raise UsageError(
+            "a picture cannot be drawn in a list, a quotation, an admonition or an indented block: begin its fence at "
+            "the margin. One that is an example stands in a fence of its own, of four backticks"
+        )
     if len(target) != 1:
         raise UsageError("name one workflow behind `fsm`: file.py:Class or module:Class")
     options: dict[str, Any] = dict(_option(row) for row in rows if row.strip())
-    caption = options.pop("caption", "")
+    caption, alt = options.pop("caption", ""), options.pop("alt", "")
+    options["groups"] = groups_from(options.get("groups", "").split(";"))
+    options["folded"] = folded_from(options.get("folded", "").split(","))
     source, colon, name = target[0].rpartition(":") if ":" in target[0] else (target[0], "", "")
     workflow = load_workflow(f"{folder / source}{colon}{name}" if source.endswith(".py") else target[0])
     below = f"\n<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
@@ -109,7 +134,7 @@ def _figure(target: list[str], rows: list[str], folder: Path) -> str:
         drawn: Any = workflow.diagram("svg", **{"theme": "auto", **options})
     except MissingExtra as error:
         raise UsageError(f"{error}, or install Graphviz") from error
-    return f'<figure class="fsm-diagram">\n{drawn.strip()}{below}\n</figure>'
+    return f'<figure class="fsm-diagram">\n{embedded(drawn, alt)}{below}\n</figure>'
 
 
 def _option(row: str) -> tuple[str, str]:

@@ -6,6 +6,8 @@
     .. fsm-diagram:: shop.support:Support
        :detail: full
        :caption: How the support desk works
+       :groups: talk=asking,answered; money=approving
+       :folded: money
 
 The picture is drawn when the page is built, from the class that runs, and drawn again when its file changes. HTML gets
 SVG inside of the page, so that hovering shows where each row is declared; builders of paper get PDF or PNG where
@@ -26,10 +28,12 @@ from docutils.parsers.rst import directives
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
-from fsm._errors import FsmError, MissingExtra
+from fsm._errors import FsmError, MissingExtra, MissingProgram, UsageError
 from fsm._version import __version__
 from fsm.cli._load import load_workflow
 from fsm.diagram import Detail, ImageFormat, Theme
+from fsm.diagram._image import to_image
+from fsm.diagram._pages import embedded, folded_from, groups_from
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -56,6 +60,8 @@ class FsmDiagram(SphinxDirective):
     option_spec: ClassVar[dict[str, Any] | None] = {
         "detail": _one_of(Detail),
         "theme": _one_of(Theme),
+        "groups": directives.unchanged_required,
+        "folded": directives.unchanged_required,
         "alt": directives.unchanged,
         "caption": directives.unchanged,
         "class": directives.class_option,
@@ -72,9 +78,8 @@ class FsmDiagram(SphinxDirective):
         if (file := inspect.getsourcefile(workflow)) is not None:
             self.env.note_dependency(file)
         alt = self.options.get("alt", f"The states of {workflow.name}")
-        place = fsm_diagram(
-            "", target=target, alt=alt, detail=self.options.get("detail"), theme=self.options.get("theme", "auto")
-        )
+        drawn = {"theme": self.options.get("theme", "auto"), **self._drawn()}
+        place = fsm_diagram("", target=target, alt=alt, drawn=drawn)
         figure = nodes.figure("", place, classes=["fsm-diagram", *self.options.get("class", [])])
         self.set_source_info(place)
         self.set_source_info(figure)
@@ -83,6 +88,20 @@ class FsmDiagram(SphinxDirective):
             figure += [nodes.caption(self.options["caption"], "", *words), *problems]
         self.add_name(figure)
         return [figure]
+
+    def _drawn(self) -> dict[str, Any]:
+        """The options that say what is drawn."""
+        given = self.options
+        try:
+            groups = groups_from(given.get("groups", "").split(";"))
+        except UsageError as error:
+            raise self.error(f"fsm-diagram: {error}") from error
+        found = {
+            "detail": given.get("detail"),
+            "groups": groups,
+            "folded": folded_from(given.get("folded", "").split(",")),
+        }
+        return {name: value for name, value in found.items() if value}
 
     def _target(self) -> str:
         """The argument, with the path to a file made one from the source directory."""
@@ -104,35 +123,41 @@ class DrawDiagrams(SphinxPostTransform):
             place.replace_self(self._drawn(place, load_workflow(place["target"])))
 
     def _drawn(self, place: fsm_diagram, workflow: type[Workflow]) -> nodes.Node:
-        options = {"detail": place["detail"]} if place["detail"] else {}
+        options = place["drawn"]
         builder = self.env.app.builder
         if builder.format == "html":
             try:
-                return nodes.raw("", workflow.diagram("svg", theme=place["theme"], **options), format="html")
+                return nodes.raw("", embedded(workflow.diagram("svg", **options), place["alt"]), format="html")
             except MissingExtra as error:
                 self._warn(place, error)
         format = next((_IMAGES[mime] for mime in builder.supported_image_types if mime in _IMAGES), None)
         if format is not None and builder.format != "html":
             try:
-                return self._image(place, workflow.diagram(format, **options), format)
-            except MissingExtra as error:
+                return self._image(place, workflow.diagram("svg", **_on_paper(options)), format)
+            except (MissingExtra, MissingProgram) as error:
                 self._warn(place, error)
         table = workflow.diagram("table", **options)
         return nodes.literal_block(table, table)
 
-    def _warn(self, place: fsm_diagram, error: MissingExtra) -> None:
+    def _warn(self, place: fsm_diagram, error: FsmError) -> None:
         from sphinx.util import logging
 
         words = f"fsm-diagram: the table of rows stands where a picture would: {error}"
         logging.getLogger(__name__).warning(words, location=place, type="fsm", subtype="diagram")
 
-    def _image(self, place: fsm_diagram, picture: bytes, format: str) -> nodes.Node:
+    def _image(self, place: fsm_diagram, svg: str, format: ImageFormat) -> nodes.Node:
         folder = Path(self.env.doctreedir) / "fsm"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{hashlib.sha256(picture).hexdigest()[:16]}.{format}"
-        path.write_bytes(picture)
+        # Named by what it shows, so that its name stays where another version of Graphviz draws it.
+        path = folder / f"{hashlib.sha256(svg.encode()).hexdigest()[:16]}.{format}"
+        path.write_bytes(to_image(svg, format))
         self.env.images.add_file(self.env.current_document.docname, str(path))
         return nodes.image(uri=str(path), alt=place["alt"], candidates={"*": str(path)})
+
+
+def _on_paper(options: dict[str, Any]) -> dict[str, Any]:
+    """Paper has no scheme to follow."""
+    return {**options, "theme": "dark" if options["theme"] == "dark" else "light"}
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

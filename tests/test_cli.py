@@ -314,7 +314,7 @@ def test_check_sdk_compares_the_alphabet(said):
 
 def test_check_takes_the_format_of_the_drawing_from_its_name(write, said, tmp_path):
     write("one.py", GOOD)
-    for name, begin in (("a.dot", "digraph"), ("a.mmd", "%%{init"), ("a.md", "| state"), ("a.svg", "<svg")):
+    for name, begin in (("a.dot", "digraph"), ("a.mmd", "---\ntitle:"), ("a.md", "| state"), ("a.svg", "<svg")):
         assert said("check", "one.py", "--draw", name)[0] == 0
         assert begin in (tmp_path / name).read_text("utf-8")[:400]
 

@@ -145,7 +145,7 @@ def test_without_the_extra_the_pictures_are_mermaid_and_it_says_so(tmp_path, mon
     out = capsys.readouterr().out
     assert "claude-fsm[svg]" in out
     for name in ("support", "forgets_the_result", "never_gives_up"):
-        assert (tmp_path / "fsm-demo" / f"{name}.mmd").read_text("utf-8").lstrip().startswith("%%{init")
+        assert (tmp_path / "fsm-demo" / f"{name}.mmd").read_text("utf-8").startswith("---\ntitle:")
 
 
 def test_live_needs_a_key_and_says_how_to_set_it(tmp_path, monkeypatch, capsys):

@@ -311,7 +311,7 @@ def test_a_long_run_keeps_its_labels_short():
 def test_moves_that_have_no_row_here_are_listed():
     stray = Move(1, 0.0, "asking", "end_turn", "gone")
     for format in FORMATS:
-        assert "another version" in render(support(), format, overlay=Overlay((stray,), "gone"))
+        assert "moves without a row here" in render(support(), format, overlay=Overlay((stray,), "gone"))
 
 
 # --- findings --------------------------------------------------------------------------------------------------------

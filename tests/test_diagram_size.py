@@ -49,7 +49,7 @@ def work(graph: Graph, detail: str, monkeypatch: pytest.MonkeyPatch) -> int:
         calls += event in {"call", "c_call"}
 
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "_graphviz", stop)
+        patch.setattr(layout, "laid_out", stop)
         sys.setprofile(count)
         try:
             with pytest.raises(ReachedError):
@@ -89,7 +89,7 @@ def test_what_may_take_a_minute_is_said_before_it_begins(caplog, monkeypatch):
     def stop(source: str) -> bytes:
         raise ReachedError(source)
 
-    monkeypatch.setattr(layout, "_graphviz", stop)
+    monkeypatch.setattr(layout, "laid_out", stop)
     with pytest.raises(ReachedError):
         render(company(200, 1000, anywhere=1.0))
     assert caplog.messages == []

@@ -27,10 +27,9 @@ from fsm._graph import Graph, build_graph
 from fsm._guards import Guard, output
 from fsm._records import Move
 from fsm._states import Claude, Code, Final, Tools
-from fsm.diagram import Overlay, render
+from fsm.diagram import Overlay, from_json, render
 from fsm.diagram._image import _source as image_source
-from fsm.diagram._json import from_json
-from fsm.diagram._text import clean, short
+from fsm.diagram._text import clean
 
 PAYLOADS = (
     # DOT
@@ -258,8 +257,8 @@ def test_graphviz_reads_hostile_words_as_strings():
 
 
 def name_of(word: str) -> str:
-    """How a state with this name is called in a picture."""
-    return short(clean(word), 40) or "(no name)"
+    """How the name of a state with this name begins in a picture; of long ones that are alike the middle is cut out."""
+    return clean(word)[:18].rstrip() or "(no name)"
 
 
 def test_graphviz_reads_hostile_words_as_strings_in_an_image():
@@ -331,13 +330,25 @@ def test_mermaid_reads_hostile_words_as_text():
 def test_a_hostile_word_is_encoded_in_mermaid(format, word):
     """Versions of the parser differ: what could mean anything to one of them does not reach it."""
     text = drawn(word, format)
-    first, lines = text.split("\n", 1)
-    assert first == harmless(format).split("\n", 1)[0], "the only line that sets anything"
+    *front, first, lines = text.split("\n", 4)
+    assert first == harmless(format).split("\n", 4)[3], "the only line that sets anything"
+    assert [front[0], front[2]] == ["---", "---"]
+    assert re.fullmatch(r'title: "([A-Za-z0-9_ ]|\\U[0-9a-f]{8})*"', front[1])
     for label in re.findall(r'"([^"\n]*)"| : (.*)', lines):
         rest = re.sub(r"#\d+;|<br/>", "", label[0] or label[1])
         assert not set(rest) & set('#;"<>&\\|[]{}`:$*~%@^+'), label
         assert rest.isascii(), label
     assert not has_controls(text)
+
+
+def test_a_hostile_name_is_the_title_and_nothing_else():
+    yaml = pytest.importorskip("yaml")
+    for word in PAYLOADS:
+        for format in TYPES:
+            _, front, _ = drawn(word, format).split("---\n", 2)
+            title = yaml.safe_load(front)
+            assert title == {"title": title["title"]}, word
+            assert clean(word)[:30] in title["title"], word
 
 
 # --- Markdown: a CommonMark parser with tables -----------------------------------------------------------------------

@@ -335,6 +335,8 @@ def said(record: Record, payload: str) -> Record:
     for name in ("source", "dest", "state"):
         if name in data:
             data[name] += payload
+    if record.kind == "open":
+        data["workflow"] = payload  # as the graph is called
     if record.kind == "reply":
         data["content"] = json.dumps(put(json.loads(record.data["content"]), payload))
     if record.kind == "move":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsm._errors import MissingExtra
+from fsm._errors import MissingExtra, UsageError
+from fsm._terminal import clean, one_line
 
 from ._errors import CommandError
 from ._load import load_workflow, load_workflows
@@ -24,8 +25,9 @@ FORMATS = ("svg", "png", "pdf", "html", "mermaid", "state", "dot", "table", "jso
 DETAILS = ("simple", "default", "full")
 THEMES = ("light", "dark", "auto")
 _BINARY = frozenset({"png", "pdf"})
+_MERMAID = frozenset({"mermaid", "state"})
 _SINGLE = _BINARY | {"svg", "html", "json"}  # a file of these holds one picture
-_WORDS = ("history", "prefix")
+_WIDE = 1_000  # characters of one line that a difference tells
 
 
 def diagram(
@@ -115,21 +117,29 @@ def diagram(
     if chosen in _BINARY and output is None and sys.stdout.isatty():
         name = workflows[0].name.lower()
         raise CommandError(f"{chosen} is binary and would garble the terminal: write it with -o {name}.{chosen}")
+    from fsm.diagram._mermaid import undrawable
+    from fsm.diagram._pages import groups_from
+
     options = {
         "detail": _detail(detail, simple=simple, full=full),
         "theme": theme,
-        "groups": _groups(groups or []),
-        "folded": _folded(fold or []),
+        "groups": groups_from(groups or [], "--groups"),
         "bodies": bodies,
     }
     for workflow in workflows:
+        options["folded"] = _folded(fold or [], options["groups"], workflow)
         more = _overlay(workflow, run, journal, runs)
         if against is not None:
             more["difference"] = _difference(against, workflow)
         drawn = _drawn(workflow, chosen, {**options, **more})
         _deliver(workflow, drawn, output)
+        if isinstance(drawn, str) and chosen in _MERMAID and (why := undrawable(drawn)):
+            typer.echo(
+                f"fsm: {one_line(workflow.name)}: {why.replace('groups=, folded=', '--groups, --fold')}", err=True
+            )
         if against is not None and output is not None:
-            typer.echo("\n".join(f"    {line}" for line in str(more["difference"]).splitlines()))
+            lines = str(more["difference"]).split("\n")
+            typer.echo("\n".join(f"    {one_line(line, _WIDE)}" for line in lines))  # names in it are data (X8)
     return 0
 
 
@@ -171,25 +181,12 @@ def _detail(detail: str | None, *, simple: bool, full: bool) -> str:
     return given.pop() if given else "default"
 
 
-def _groups(given: Sequence[str]) -> Any:
-    if not given:
-        return None
-    if len(given) == 1 and given[0] in _WORDS:
-        return given[0]
-    named = {}
-    for each in given:
-        name, equals, states = each.partition("=")
-        listed = [state.strip() for state in states.split(",") if state.strip()]
-        if not (name and equals and listed):
-            raise CommandError(f"--groups takes NAME=STATE,STATE or one of {', '.join(_WORDS)}, not {each!r}")
-        if name in named:
-            raise CommandError(f"--groups names {name!r} twice: list all of its states in one")
-        named[name] = listed
-    return named
+def _folded(fold: Sequence[str], groups: Any, workflow: type[Workflow]) -> Any:
+    from fsm.diagram._pages import folded_from
 
-
-def _folded(given: Sequence[str]) -> bool | tuple[str, ...]:
-    return True if "all" in given else tuple(given)
+    if fold and groups is None and not any(node.group for node in workflow.graph.nodes):
+        raise CommandError(f"--fold draws a group as one box, and {workflow.name} has none: give --groups too")
+    return folded_from(fold)
 
 
 def _overlay(workflow: type[Workflow], run: str | None, journal: str | None, runs: str | None) -> dict[str, Any]:
@@ -197,11 +194,13 @@ def _overlay(workflow: type[Workflow], run: str | None, journal: str | None, run
     if run is not None and runs is not None:
         raise CommandError("--run draws one run and --runs all of them: give one of the two")
     if run is not None:
+        from fsm._drawing import readable
+
         with opened(journal) as place:
             summary = found(place, run)
             if summary.workflow != workflow.name:
                 raise CommandError(f"run {summary.run_id} is a run of {summary.workflow}, not of {workflow.name}")
-            return {"records": tuple(place.store.read(summary.run_id)), "renamed": workflow.renamed}
+            return {"records": tuple(readable(place.store, summary.run_id)), "renamed": workflow.renamed}
     if runs is not None:
         from fsm._drawing import overlay_of
 
@@ -216,14 +215,20 @@ def _overlay(workflow: type[Workflow], run: str | None, journal: str | None, run
 def _difference(old: str, workflow: type[Workflow]) -> Difference:
     from fsm._difference import difference
 
-    if not old.endswith(".json"):
-        return difference(load_workflow(old).graph, workflow.graph, renamed=workflow.renamed)
+    if not old.lower().endswith(".json"):
+        older = load_workflow(old)
+        limits = (older.limits, workflow.limits)
+        return difference(older.graph, workflow.graph, renamed=workflow.renamed, limits=limits)
     from fsm.diagram import from_json
 
     try:
         before = from_json(Path(old).read_text("utf-8"))
     except OSError as error:
         raise CommandError(f"{old} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{old} is no text in UTF-8, so no graph as JSON: {error}") from error
+    except UsageError as error:
+        raise CommandError(f"{old}: {error}") from error
     # JSON has the names of effects and not what they say, so the graph of today is compared by names, too.
     return difference(before, from_json(workflow.diagram("json")), renamed=workflow.renamed)
 
@@ -246,7 +251,7 @@ def _drawn(workflow: type[Workflow], format: Any, options: dict[str, Any]) -> st
 
 def _deliver(workflow: type[Workflow], drawn: str | bytes, output: Path | None) -> None:
     if output is not None:
-        typer.echo(f"{workflow.name}: {write_file(output, drawn)}")
+        typer.echo(f"{one_line(workflow.name)}: {clean(write_file(output, drawn))}")
     elif isinstance(drawn, bytes):
         sys.stdout.flush()
         sys.stdout.buffer.write(drawn)

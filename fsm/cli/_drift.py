@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fsm._errors import UsageError
+from fsm._terminal import one_line
 
 _WIDE = 100  # characters
+_LONGEST = 1_000
 _MOST = 12  # lines that are shown of each picture
 
 
@@ -75,4 +77,5 @@ def _named(line: str, names: Mapping[str, str]) -> str:
 
 
 def _at_most(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= _MOST else [*lines[:_MOST], f"and {len(lines) - _MOST} more"]
+    shown = [one_line(line, _LONGEST) for line in lines[:_MOST]]  # the file is anybody's (X8)
+    return shown if len(lines) <= _MOST else [*shown, f"and {len(lines) - _MOST} more"]

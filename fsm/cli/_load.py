@@ -8,6 +8,7 @@ and explained; `run` refuses it.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -22,6 +23,7 @@ from fsm._workflow import Workflow, WorkflowType, lenient
 
 from ._errors import CommandError
 
+_SCRIPTS: set[str] = set()  # folders of files that were loaded, which are on the path for the imports of these alone
 EXAMPLES_INSTALLED = Path(__file__).resolve().parent.parent / "_examples"
 EXAMPLES_CHECKOUT = Path(__file__).resolve().parent.parent.parent / "examples"
 
@@ -65,7 +67,7 @@ def load_object(target: str, module_of: type[Workflow]) -> Any:
         CommandError: there is no such thing.
     """
     source, name = split(target) if ":" in target else ("", target)
-    module = load_module(source) if source else sys.modules[module_of.__module__]
+    module = load_module(source, beside=True) if source else sys.modules[module_of.__module__]
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -115,15 +117,19 @@ def _near(name: str, names: Any) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def load_module(source: str) -> ModuleType:
+def load_module(source: str, *, beside: bool = False) -> ModuleType:
     """Import a file or a module; broken workflows in it are made anyway.
+
+    Args:
+        source: as it was named.
+        beside: a module may lie beside a file that was loaded before, as for the imports of that file.
 
     Raises:
         CommandError: there is none, or it fails while it is imported.
     """
     token = lenient.set(True)
     try:
-        return _load_file(Path(source)) if _is_file(source) else _import(source)
+        return _load_file(Path(source)) if _is_file(source) else _import(source, beside=beside)
     except (CommandError, KeyboardInterrupt):
         raise
     except FsmError as error:
@@ -166,12 +172,15 @@ def _load_file(path: Path) -> ModuleType:
     known = next((m for m in list(sys.modules.values()) if _file_of(m) == str(full)), None)
     if known is not None and known.__name__ != "__main__":
         return known
-    # Its own name, as in a script's import, unless something else has it already.
-    name = full.stem if full.stem not in sys.modules and _is_free(full.stem) else f"fsm_file_{abs(hash(full)):x}"
+    # No import finds it by this name, as none finds a script: `shop:Desk` is never the file `other/shop.py`. It has to
+    # be registered: annotations are looked up by it.
+    name = f"fsm_file_{hashlib.sha256(str(full).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}_{full.stem}"
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
         raise CommandError(f"{path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
+    if str(full.parent) not in sys.path:
+        _SCRIPTS.add(str(full.parent))
     sys.path.insert(0, str(full.parent))
     sys.modules[name] = module
     try:
@@ -182,27 +191,27 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _is_free(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is None
-    except (ImportError, ValueError):
-        return False
-
-
-def _import(name: str) -> ModuleType:
+def _import(name: str, *, beside: bool) -> ModuleType:
+    """The module of this name; `beside`: it may lie beside a file that was loaded, as for that file's imports."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    path = list(sys.path)
+    if not beside:
+        sys.path[:] = [folder for folder in path if folder not in _SCRIPTS or folder == here]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise
-        beside = Path(*name.split(".")).with_suffix(".py")
-        hint = f"; did you mean {beside}:Class?" if beside.is_file() else " (looked in the current directory, too)"
+        near = Path(*name.split(".")).with_suffix(".py")
+        hint = f"; did you mean {near}:Class?" if near.is_file() else " (looked in the current directory, too)"
         raise CommandError(f"there is no module {name!r}{hint}") from error
     except TypeError as error:
         raise CommandError(f"{name!r} is no name of a module: write file.py:Class or module:Class") from error
+    finally:
+        if not beside:
+            sys.path[:] = [*(folder for folder in sys.path if folder not in path), *path]  # what it added stays
 
 
 def _near_file(path: Path) -> str:

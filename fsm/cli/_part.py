@@ -34,7 +34,9 @@ def pace(screen: Screen) -> float:
 
 def dollars(price: float | None) -> str:
     """A price; an unknown one says so."""
-    return "unknown" if price is None else f"${price:.4f}"
+    from fsm.diagram._text import dollars as shown  # the same words as in pictures
+
+    return "unknown" if price is None else shown(price)
 
 
 def show_code(screen: Screen, thing: Any) -> None:

@@ -5,6 +5,7 @@ Graph → `Picture` (sorted, generated ids, merged arrows) → one renderer a fo
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -16,10 +17,11 @@ from fsm._records import Record
 from ._dot import to_dot
 from ._extract import make_picture
 from ._faces import formatted, mime_bundle
+from ._from_json import from_json
 from ._groups import Folded, Groups, grouped
 from ._html import to_html
 from ._image import ImageFormat, to_image
-from ._json import from_json, to_json
+from ._json import to_json
 from ._mermaid import to_mermaid
 from ._model import Detail, Picture, Theme
 from ._overlay import Counts, Overlay
@@ -38,6 +40,7 @@ __all__ = [
     "Theme",
     "formatted",
     "from_json",
+    "known_options",
     "mime_bundle",
     "render",
 ]
@@ -126,7 +129,9 @@ def render(
         records = tuple(records)
         overlay = Overlay.of(records, renamed=renamed)
         if format == "html":
-            overlay = Overlay(overlay.moves)  # the page itself tells where the run is, and what each move cost
+            overlay = Overlay(
+                overlay.moves, workflows=overlay.workflows
+            )  # the page itself tells where the run is, and what each move cost
     if format == "json":
         overlay = overlay.on(graph) if overlay is not None else None
         return to_json(graph, overlay=overlay, difference=difference, detail=detail, findings=findings)
@@ -154,6 +159,20 @@ _RENDERERS: Mapping[str, Callable[[Picture], str]] = {
     "state": to_state_diagram,
     "table": to_table,
 }
+
+
+def known_options(given: Iterable[str], *own: str) -> None:
+    """Whether everything is an option of `render`, or one of the caller's own.
+
+    Raises:
+        UsageError: it is none; the message names the nearest.
+    """
+    known = ("format", *own, *Options.__annotations__)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}=?" if near else f"it has {', '.join(known)}"
+            raise UsageError(f"diagram() has no option {name}=: {hint}")
 
 
 def _known(option: str, value: str, choices: Any) -> None:

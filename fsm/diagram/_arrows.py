@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree as ET
 
 from attrs import frozen
@@ -20,6 +20,7 @@ _ROW = 15.0  # from one label row to the next
 _LABEL_WIDE = 280.0  # a label wider than this goes on below
 _FACTS_WIDE = 150.0
 _INDENT = 12.0
+_STEP = 6.0  # pixels from point to point of a curve
 _FURTHEST = 30  # pixels from the rectangle around a box to its outline
 
 
@@ -44,6 +45,19 @@ def draw_curve(parent: ET.Element, route: Route, colour: str, thick: float, *, d
     across_x, across_y = -(tip_y - y) / long * half, (tip_x - x) / long * half
     corners = [(tip_x, tip_y), (x + across_x, y + across_y), (x - across_x, y - across_y)]
     ET.SubElement(parent, "polygon", points=" ".join(f"{number(a)},{number(b)}" for a, b in corners), fill=colour)
+
+
+def points_on(route: Route) -> Iterator[Point]:
+    """Points along a route, close enough to see what it runs through."""
+    curve = route.curve
+    for at in range(0, len(curve) - 3, 3):
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = curve[at : at + 4]
+        pieces = max(int((abs(x3 - x0) + abs(y3 - y0)) / _STEP), 4)
+        for piece in range(pieces + 1):
+            t = piece / pieces
+            a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+            yield (a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3)
+    yield route.tip
 
 
 @frozen
@@ -79,6 +93,7 @@ class _Row:
     """One row of a label: pills, then words, the ones that go on from the row above set in."""
 
     parts: tuple[str, ...]
+    colour: str
     line: Line | None = None  # None where it goes on
     is_fact: bool = False  # what runs did there, small
 
@@ -93,14 +108,17 @@ class _Row:
         return self.left + width(" ".join(self.parts), size, bold=strong and not self.is_fact)
 
 
-def _colour(arrow: Arrow) -> str:
-    """Of its words: in a heat map the line has the colour, and words stay legible."""
+def _colour(arrow: Arrow, line: Line) -> str:
+    """Of a row's words: in a heat map the line has the colour, and words stay legible."""
     is_hot = arrow.taken and arrow.heat is not None
-    if arrow.wrong or (arrow.stuck and not is_hot):
+    if line.findings or (line.stuck and not is_hot):
         return RED
-    if arrow.taken and not is_hot and not arrow.change:
-        return BLUE
-    return FADED_INK if arrow.faded else INK
+    if line.change:
+        return CHANGED[line.change]
+    if line.taken:
+        return INK if is_hot else BLUE
+    is_past = arrow.faded or (arrow.taken and not line.taken)
+    return FADED_INK if is_past else GREY if arrow.standard else INK
 
 
 def _rows_of(facts: tuple[str, ...]) -> list[str]:
@@ -120,7 +138,6 @@ class Label:
     """The words of an arrow, as rows of known size."""
 
     rows: tuple[_Row, ...]
-    colour: str
     strong: bool  # rows of the workflow's own
 
     @classmethod
@@ -128,14 +145,14 @@ class Label:
         """One row for each of its lines; long ones go on below."""
         rows: list[_Row] = []
         for line in arrow.lines:
-            whole = _Row(line.parts, line)
+            colour = _colour(arrow, line)
+            whole = _Row(line.parts, colour, line)
             if len(line.parts) > 1 and whole.left + width(" ".join(line.parts), _LABEL, bold=True) > _LABEL_WIDE:
-                rows += [_Row(line.parts[:1], line), *(_Row((part,)) for part in line.parts[1:])]
+                rows += [_Row(line.parts[:1], colour, line), *(_Row((part,), colour) for part in line.parts[1:])]
             else:
                 rows.append(whole)
-            rows += [_Row((row,), is_fact=True) for row in _rows_of(line.facts)]
-        colour = _colour(arrow)
-        return cls(tuple(rows), GREY if arrow.standard and colour == INK else colour, not arrow.standard)
+            rows += [_Row((row,), colour, is_fact=True) for row in _rows_of(line.facts)]
+        return cls(tuple(rows), not arrow.standard)
 
     @property
     def size(self) -> Size:
@@ -164,9 +181,11 @@ def draw_label(parent: ET.Element, ident: str, label: Label, route: Route) -> No
         words = ET.SubElement(parent, "text", {"x": number(x), "y": number(y), "font-size": number(size)})
         for place, part in enumerate(row.parts):
             is_event = place == 0 and row.line is not None
-            look = {"fill": label.colour if is_event or (label.colour != INK and not row.is_fact) else GREY}
-            if is_event and row.line and row.line.change:
-                look["fill"] = CHANGED[row.line.change]
+            look = {
+                "fill": row.colour
+                if is_event or (row.colour not in {INK, *CHANGED.values()} and not row.is_fact)
+                else GREY
+            }
             if is_event and label.strong:
                 look["font-weight"] = "bold"
             if row.line and row.line.change == "removed":

@@ -14,6 +14,7 @@ from ._text import width
 START = "s0"
 DOT = 12.0  # the mark of the initial state
 
+_RING, _RING_WIDE = 12.0, 3.0  # how much larger than its box the ring of the current state is; its stroke
 _NAME, _SMALL, _CAPTION = 14.0, 11.0, 9.0  # font sizes
 
 
@@ -25,14 +26,21 @@ def size_of(box: Box) -> Size:
     return (max(max(rows) + 26 + extra[0], 92), 44 + 14 * len(box.lines) + extra[1])
 
 
+def room_of(box: Box) -> Size:
+    """The room that it takes, with the ring of the state that a run is in: arrows end there."""
+    wide, high = size_of(box)
+    ring = _RING + _RING_WIDE if box.current else 0.0
+    return (wide + ring, high + ring)
+
+
 def draw_box(parent: ET.Element, box: Box, middle: Point, size: Size) -> None:
     """The outline with its words, and the marks of a run and of findings."""
     group = ET.SubElement(parent, "g", id=box.id)
     ET.SubElement(group, "title").text = box.title
     fill, stroke = colours_of(box)
     if box.current:
-        look = {"fill": WHITE, "stroke": BLUE, "stroke_width": "3"}
-        draw_shape(group, box.shape, middle, (size[0] + 12, size[1] + 12), look=look, plain=True)
+        look = {"fill": WHITE, "stroke": BLUE, "stroke_width": number(_RING_WIDE)}
+        draw_shape(group, box.shape, middle, (size[0] + _RING, size[1] + _RING), look=look, plain=True)
     look = {"fill": fill, "stroke": stroke, "stroke_width": "2.4" if box.findings or box.change else "1.6"}
     if box.change == "removed":
         look["stroke_dasharray"] = "5 4"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fsm._graph import Edge, Graph, Node
+from fsm._params import shown_params
 from fsm._states import Approval, Claude, Code, Human
 
 from ._model import Box, Picture
@@ -66,7 +67,10 @@ def _facts(node: Node, *, bodies: bool) -> Iterable[tuple[str, str]]:
             yield "continues", state.continues
         if state.output is not None:
             yield "answers", "as JSON"
-        yield from ((name, _said(value)) for name, value in state.params.items() if name != "cache_control")
+        shown = shown_params(state.params)
+        yield from ((name, _said(value)) for name, value in shown.items())
+        if others := ", ".join(name for name in state.params if name not in {*shown, "cache_control"}):
+            yield "also sent", others  # by name alone: their values are nobody's here (X7)
         for name, value in (("system", state.system), ("prompt", state.prompt)):
             if value is not None and bodies:
                 yield name, _said(value)

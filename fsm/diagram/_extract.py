@@ -11,6 +11,7 @@ from typing import Any
 from fsm._alphabet import ALPHABET, Group
 from fsm._difference import Difference
 from fsm._graph import Edge, Graph, Node
+from fsm._guards import leaves
 from fsm._params import lasting
 from fsm._states import Approval, Claude, Code, Human
 
@@ -18,10 +19,10 @@ from ._groups import Folded, Groups, fold, framed, grouped
 from ._marks import Marks
 from ._model import Arrow, Box, Detail, Line, Note, Picture
 from ._overlay import Key, Overlay
-from ._text import clean, short, wrapped
+from ._text import clean, first_sentence, short, unlike, wrapped
 
 _STANDARD = "standard rows: of every state that has no row of its own for the event"
-_SAME = "same state"
+_SAME, _AS_END_TURN = "same state", "where end_turn leads"
 _NAME, _PART, _FULL_PART = 40, 46, 120  # characters
 
 
@@ -43,7 +44,7 @@ def make_picture(
     """
     graph = grouped(graph, groups)
     maker = _Maker(Marks(graph, overlay, difference), detail, tuple(findings), merged=merged)
-    return fold(framed(maker.picture(), maker.graph), folded)
+    return fold(framed(maker.picture(), maker.graph), folded, is_heat=maker.marks.is_heat, digits=maker.marks.digits)
 
 
 class _Maker:
@@ -55,6 +56,8 @@ class _Maker:
         self.findings = findings
         for finding in findings:
             self._place(finding, self.marks.known)
+        self.names = unlike([clean(node.name) for node in self.graph.nodes], _NAME if merged else None)
+        self.shown = dict(zip((node.name for node in self.graph.nodes), self.names, strict=True))
         self.ids = {node.name: f"s{place}" for place, node in enumerate(self.graph.nodes, 1)}
         self.histories = {node.history for node in self.graph.nodes if node.history}
 
@@ -102,7 +105,7 @@ class _Maker:
     def _box(self, node: Node) -> Box:
         return Box(
             self.ids[node.name],
-            short(clean(node.name), _NAME) or "(no name)",
+            self.shown[node.name],
             node.kind,
             details=tuple(self._details(node)),
             ok=node.ok,
@@ -159,7 +162,7 @@ class _Maker:
             standard=first.implied,
             taken=taken,
             faded=self.overlay is not None and not taken,
-            title="\n".join(_hover(edge) for edge in edges),
+            title="\n".join(_hover(edge, self.marks.place(edge)) for edge in edges),
             heat=self.marks.heat(edges),
         )
 
@@ -176,23 +179,26 @@ class _Maker:
             stuck=self.marks.is_stuck(edge),
             change=self.marks.change(edge),
             facts=self.marks.words(edge),
+            others=self.marks.others(edge),
+            together=self.marks.is_together(edge),
+            place=self.marks.place(edge),
         )
 
     def _retries(self, shown: Sequence[Edge], hidden: Sequence[Edge]) -> Iterable[Arrow]:
         """One light loop for all that sends a Claude state's request again by the standard table.
 
-        A state that has a loop already gets no second one, it would run through the first one's label.
+        Where a run took one of these rows, it is drawn by itself, and says that there is such a thing.
         """
         if self.detail != "default" or not self.merged:
             return
-        looped = {edge.source for edge in shown if edge.source == edge.dest}
+        looped = {edge.source for edge in shown if edge.source == edge.dest and edge.implied}
         loops: dict[str, list[Edge]] = {}
         for edge in hidden:
             if edge.source == edge.dest and edge.source not in looped and self._is_claude(edge.source):
                 _add(loops, edge.source, edge)
         for source, edges in loops.items():
             ident = self.ids[source]
-            title = "\n".join(dict.fromkeys(_standard_text(edge, guarded=True) for edge in edges))
+            title = "\n".join(dict.fromkeys(map(_standard_text, edges)))
             faded = self.overlay is not None
             yield Arrow(
                 f"r{ident}", ident, ident, (Line("retries"),), standard=True, faded=faded, is_summary=True, title=title
@@ -208,12 +214,14 @@ class _Maker:
         if self.detail != "default" or not hidden:
             return
         rows: dict[str, dict[str, None]] = {}
+        own = _SAME if _SAME not in self.names else unlike([*self.names, f"({_SAME})"])[-1]  # no state's name
         for edge in hidden:
             if edge.event == "stop_sequence":
-                continue  # goes where end_turn goes; a line of its own would say nothing
-            same = edge.dest == edge.source
-            _add_key(rows, _SAME if same else clean(edge.dest), _standard_text(edge, guarded=same))
-        order = [_SAME, *(clean(node.name) for node in self.graph.nodes)]
+                _add_key(rows, _AS_END_TURN, edge.event)
+                continue
+            dest = own if edge.dest == edge.source else self.shown[edge.dest]
+            _add_key(rows, dest, _standard_text(edge))
+        order = [own, *self.names, _AS_END_TURN]
         yield Note(_STANDARD, tuple((dest, tuple(rows[dest])) for dest in order if dest in rows), standard=True)
 
     def _wrong(self) -> Iterable[Note]:
@@ -268,11 +276,11 @@ def _sentence(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _standard_text(edge: Edge, *, guarded: bool) -> str:
-    """An implied row in few words: the many errors by their group, the guards where the request is sent again."""
+def _standard_text(edge: Edge) -> str:
+    """An implied row in few words: the many errors by their group."""
     group = ALPHABET[edge.event].group
     event = {Group.RETRYABLE: "retryable errors", Group.FATAL: "fatal errors"}.get(group, edge.event)
-    guard = f" [{_guard(edge)}]" if guarded and _guard(edge) else ""
+    guard = f" [{_guard(edge)}]" if _guard(edge) else ""
     effects = f" / {', '.join(clean(e) for e in edge.effects)}" if edge.effects else ""
     return f"{event}{guard}{effects}"
 
@@ -281,10 +289,11 @@ def _guard(edge: Edge) -> str:
     return "else" if edge.guard is None and edge.index else clean(edge.guard or "")
 
 
-def _hover(edge: Edge) -> str:
-    doc = f"{clean(edge.guard)}: {clean(edge.guard.doc)}" if edge.guard is not None and edge.guard.doc else ""
+def _hover(edge: Edge, place: int) -> str:
+    docs = {clean(leaf): first_sentence(leaf.doc) for leaf in (leaves(edge.guard) if edge.guard is not None else ())}
     where = clean(edge.where) or ("standard row" if edge.implied else "")
-    return _sentence(clean(edge.label), where, doc)
+    told = (f"{name}: {doc}" for name, doc in docs.items() if doc)
+    return (f"{place}. " if place else "") + _sentence(clean(edge.label), where, " ".join(told))
 
 
 def _finding(finding: Any) -> Iterable[str]:

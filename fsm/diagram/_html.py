@@ -29,6 +29,7 @@ from ._said import readable
 from ._steps import End, Step, Steps, steps_of
 from ._svg import to_svg
 
+_MARKED = frozenset({"taken", "current", "stuck", "heat", "warm"})  # what the page itself marks and tells
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*map(ord, "<>&\u2028\u2029"), *range(0xD800, 0xE000))}
 
 
@@ -125,7 +126,8 @@ def _blank(picture: Picture) -> Picture:
         for arrow in picture.arrows
     )
     notes = tuple(note for note in picture.notes if not note.standard)
-    return evolve(picture, doc="", boxes=boxes, arrows=arrows, notes=notes, legend=(), facts=())
+    legend = tuple(entry for entry in picture.legend if entry[0] not in _MARKED)
+    return evolve(picture, doc="", boxes=boxes, arrows=arrows, notes=notes, legend=legend, facts=())
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------

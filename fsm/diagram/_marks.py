@@ -13,8 +13,21 @@ from fsm._records import Move, parting
 
 from ._model import Change, Note
 from ._overlay import Key, Overlay, Tally
-from ._phrases import WAITS, both, counted, names_of, parting_note, plural, spent_words, sums
-from ._text import amount, clean
+from ._phrases import (
+    PARTING,
+    WAITS,
+    both,
+    box_words,
+    counted,
+    digits_of,
+    names_of,
+    parting_note,
+    plural,
+    row_words,
+    subject,
+    sums,
+)
+from ._text import amount, clean, numbers
 
 Measure = Literal["seconds", "tokens", "count"]
 
@@ -45,6 +58,7 @@ class Marks:
         self.visited = self._visited(graph)
         self.is_heat = overlay is not None and (overlay.runs > 1 or overlay.is_count) and overlay.other is None
         self.measure = self._measure()
+        self.digits = digits_of((*overlay.edges.values(), *overlay.states.values())) if overlay is not None else 0
         self.most = max((tally.count for tally in overlay.edges.values()), default=0) if overlay else 0
 
     # --- versions ----------------------------------------------------------------------------------------------------
@@ -121,6 +135,21 @@ class Marks:
             return None
         return self.overlay.edges.get(edge.key)
 
+    def others(self, edge: Edge) -> Tally | None:
+        """What the run did on the row that this one is compared with; None where none is."""
+        if self.overlay is None or self.overlay.other is None:
+            return None
+        return self.overlay.other.edges.get(edge.key, _NONE)
+
+    def place(self, edge: Edge) -> int:
+        """As which of the alternatives of its event it is tried, from 1; 0 where there are no others."""
+        has_others = (*edge.key[:2], 1) in self.known and not self.is_gone(edge)
+        return edge.index + 1 if has_others else 0
+
+    def is_together(self, edge: Edge) -> bool:
+        """Whether its count is that of all alternatives of its event."""
+        return self.overlay is not None and not self.is_gone(edge) and edge.key in self.overlay.together
+
     def numbers(self, edge: Edge) -> tuple[int, ...]:
         """The numbers of its moves, where one run is drawn."""
         return () if self.is_gone(edge) else tuple(sorted(self.seqs.get(edge.key, ())))
@@ -169,8 +198,9 @@ class Marks:
         if self.overlay is not None and self.overlay.is_count:
             together = " together" if edge.key in self.overlay.together else ""
             return (f"{amount(tally.count)}×{together}" if tally.count else "never",)
-        count = (f"{amount(tally.count)}×",) if self.is_heat or tally.count > 1 else ()
-        return (*count, *spent_words(tally)) if tally.count else ()
+        words = row_words(tally, is_heat=self.is_heat, digits=self.digits)
+        is_numbered = "×" in numbers(self.numbers(edge))  # they end in how many they are
+        return words[1:] if is_numbered and not self.is_heat else words
 
     def state_words(self, name: str) -> tuple[str, ...]:
         """What is said in a state: what was done there, and who is waited for."""
@@ -183,12 +213,11 @@ class Marks:
             place = parting(overlay.moves, overlay.other.moves)
             paths = (overlay.moves, overlay.other.moves)
             parts = {moves[place].source for moves in paths if place is not None and place < len(moves)}
-            return (*words, *(["they part here"] if name in parts else []))
+            return (*words, *([PARTING] if name in parts else []))
         if overlay is None:
             return tuple(words)
         if (tally := overlay.states.get(name)) is not None and tally.count:
-            sums = [*([f"{amount(tally.count)}×"] if self.is_heat else []), *spent_words(tally)]
-            words += [", ".join(sums)] if sums else []
+            words += box_words(tally, is_heat=self.is_heat, digits=self.digits)
         if overlay.current == name and overlay.waits_for:
             words.append(WAITS[overlay.waits_for])
         if overlay.runs > 1:
@@ -200,7 +229,7 @@ class Marks:
         """What came of the runs, in few words; of two runs, of both."""
         overlay = self.overlay
         if overlay is None:
-            return ("no difference",) if self.difference is not None and not self.difference else ()
+            return self._versions()
         if overlay.is_count:
             own = {edge.key[:2] for edge in self.known.values() if not edge.implied}
             standard = {edge.key[:2] for edge in self.known.values() if edge.implied}
@@ -209,8 +238,15 @@ class Marks:
             return tuple(f"{len(rows & taken)} of {len(rows)} {name} events taken" for name, rows in parts if rows)
         if overlay.other is not None:
             pairs = zip(sums(overlay.other), sums(overlay), strict=True)
-            return tuple(both(was, now) for was, now in pairs if was or now)
-        return tuple(word for word in sums(overlay) if word)
+            return (*subject(overlay), *(both(was, now) for was, now in pairs if was or now))
+        return (*self._versions(), *subject(overlay), *(word for word in sums(overlay, self.digits) if word))
+
+    def _versions(self) -> tuple[str, ...]:
+        """Which version it is compared with, and whether nothing differs."""
+        if self.difference is None:
+            return ()
+        older = (f"compared with {clean(self.difference.older)}",) if self.difference.older else ()
+        return older if self.difference else (*older, str(self.difference))
 
     def notes(self) -> Iterable[Note]:
         """Panels: what differs, where two runs part, what another version did."""
@@ -219,7 +255,9 @@ class Marks:
             yield Note(counted("difference", len(rows)), rows)
         if self.overlay is not None and self.overlay.other is not None:
             yield parting_note(names_of(self.overlay, self.overlay.other), self.overlay.moves, self.overlay.other.moves)
-        title = "moves without a row here: made by another version of the workflow"
+        title = "moves without a row here"
+        if self.overlay is not None and self.overlay.workflows:  # moves alone do not say what they are of
+            title += ": made by another version of the workflow"
         if self.strays:
             yield Note(title, tuple((f"{m.seq}", (clean(m),)) for m in self.strays), wrong=True)
         elif self.overlay is not None and self.overlay.strays:

@@ -7,8 +7,11 @@ outside of quotes; the lines of styles are fixed text, generated ids and numbers
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+
+from attrs import evolve
 
 from ._looks import (
     BLUE,
@@ -26,26 +29,34 @@ from ._looks import (
     stroke_of,
 )
 from ._model import Arrow, Box, Note, Picture
+from ._overlay import Tally
+from ._phrases import spent_words
+
+log = logging.getLogger("fsm")
 
 # Letters, digits and what has no meaning in Mermaid, Markdown or HTML. `.` and `-` are plain inside of a word only, and
 # a number at the start is not, since these could begin a list.
 _SPECIAL = re.compile(r"^[0-9]|[^A-Za-z0-9_ ,()='/?!.-]|(?<![A-Za-z0-9])[.-]|[.-](?![A-Za-z0-9])")
 # `$$…$$` is a formula and `fa:fa-…` an icon even where they are encoded; a space of no width takes them apart.
-_MAGIC = re.compile("#36;|#58;(?=fa-)")
+_MAGIC = re.compile("#36;(?=#36;)|#58;(?=fa-)")
+_EDGE = re.compile(r"^ +\w+ (?:-->|-\.->|~~~)", re.MULTILINE)
+_MOST_EDGES, _MOST_TEXT = 500, 50_000  # what Mermaid draws where nobody configured it, as on GitHub
+_PLAIN = re.compile("[^A-Za-z0-9_ ]")
 _BREAK = "<br/>"
+_DIGITS = 10  # the most that a price may have
 _INIT = '%%{init: {"flowchart": {"wrappingWidth": 620}}}%%'  # our lines are broken already
 
 
 def to_mermaid(picture: Picture) -> str:
     """The picture as the text of a Mermaid code block."""
-    lines = [_INIT, "flowchart TD"]
+    lines = [*titled(picture), _INIT, "flowchart TD"]
     if picture.initial is not None:
         lines += ["  s0(( ))", f"  s0 --> {picture.initial.id}"]
     lines += _inside(picture, "", "  ")
     lines += [f"  {_arrow(arrow)}" for arrow in drawn_arrows(picture)]
     lines += [_note(f"n{place}", note) for place, note in enumerate(picture.panels, 1)]
     lines += _legend(picture)
-    return "\n".join([*lines, *_styles(picture), ""])
+    return checked("\n".join([*lines, *_styles(picture), ""]))
 
 
 # --- what both forms of Mermaid share --------------------------------------------------------------------------------
@@ -55,6 +66,42 @@ def encoded(text: str) -> str:
     """Text for between quotes: what is not plain becomes `#number;`, Mermaid's own form of an entity."""
     numbered = _SPECIAL.sub(lambda found: f"#{ord(found.group())};", text)
     return _MAGIC.sub(lambda found: f"{found.group()}#8203;", numbered)
+
+
+def undrawable(text: str) -> str:
+    """Why GitHub shows an error instead of this picture, and what to do; empty where it draws it.
+
+    Source: https://mermaid.js.org/config/schema-docs/config.html (maxEdges, maxTextSize)
+    """
+    edges = len(_EDGE.findall(text)) if "\nflowchart " in text else 0  # only flowcharts count them
+    many = f"{edges} arrows, and GitHub draws {_MOST_EDGES} at most" if edges > _MOST_EDGES else ""
+    if not many and len(text) > _MOST_TEXT:
+        many = f"{len(text):,} characters of Mermaid, and GitHub draws {_MOST_TEXT:,} at most"
+    return f"this picture has {many}: fold groups of states (groups=, folded=), or take SVG" if many else ""
+
+
+def checked(text: str) -> str:
+    """The text; where GitHub would not draw it, the log says so."""
+    if why := undrawable(text):
+        log.warning("%s", why)
+    return text
+
+
+def titled(picture: Picture) -> Iterator[str]:
+    """The name, which stands above the picture: front matter, YAML in which all but plain characters is a number (X1).
+
+    Source: https://mermaid.js.org/config/configuration.html#frontmatter-config
+    """
+    numbered = _PLAIN.sub(lambda found: f"\\U{ord(found.group()):08x}", picture.name)
+    yield from ("---", f'title: "{numbered}"', "---")
+
+
+def words_on(arrow: Arrow) -> Iterator[str]:
+    """The rows of an arrow, without what they cost: that stands in the boxes, and long labels lie over each other."""
+    for line in arrow.lines:
+        cost = evolve(line.tally, failures=0) if line.tally is not None else Tally()
+        spent = {words for digits in range(_DIGITS) for words in spent_words(cost, digits)}
+        yield evolve(line, facts=tuple(fact for fact in line.facts if fact not in spent)).text
 
 
 def broken(rows: Iterable[str]) -> str:
@@ -121,7 +168,7 @@ def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
 
 def _arrow(arrow: Arrow) -> str:
     line = "-.->" if arrow.standard or arrow.change == "removed" else "-->"
-    return f'{arrow.source} {line}|"{broken(line.text for line in arrow.lines)}"| {arrow.dest}'
+    return f'{arrow.source} {line}|"{broken(words_on(arrow))}"| {arrow.dest}'
 
 
 def _note(ident: str, note: Note) -> str:

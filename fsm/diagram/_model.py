@@ -40,6 +40,19 @@ class Line:
     key: Key | None = field(default=None, kw_only=True)  # of the edge, for whoever looks a move up in the picture
     change: Change = field(default="", kw_only=True)
     facts: tuple[str, ...] = field(default=(), kw_only=True)  # what runs did here and what it was before, in few words
+    others: Tally | None = field(default=None, kw_only=True)  # what the run did here that this one is compared with
+    together: bool = field(default=False, kw_only=True)  # its count is that of all alternatives of its event
+    place: int = field(default=0, kw_only=True)  # as which of several alternatives it is tried: 1, 2, ...
+
+    @property
+    def taken(self) -> bool:
+        """Whether the run took it, or the one that is compared with another."""
+        return bool(self.seqs) or (self.tally is not None and self.tally.count > 0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether two runs are compared and neither took it."""
+        return self.others is not None and not self.others.count and not self.taken
 
     @property
     def badges(self) -> tuple[tuple[str, str], ...]:
@@ -146,8 +159,8 @@ class Arrow:
 
     @property
     def change(self) -> Change:
-        """What a newer version did to its rows, where it did the same to all of them."""
-        changes = {line.change for line in self.lines}
+        """What a newer version did to its rows, or which of two runs took them, where it is the same for all."""
+        changes = {line.change for line in self.lines if not line.idle} or {""}
         return changes.pop() if len(changes) == 1 else ""
 
 
@@ -158,6 +171,7 @@ class Frame:
     id: str
     name: str
     parent: str = field(default="", kw_only=True)
+    path: str = field(default="", kw_only=True)  # as it was declared: `outer/inner`
 
 
 @frozen

@@ -33,7 +33,8 @@ class Overlay:
     Where `runs` is more than one, arrows are not numbered, the busiest ones are drawn the thickest, and `standing` says
     how many runs stand in a state now and who they wait for. `is_count`: a table of counts, in which what is zero says
     "never"; `together` are arrows whose count is that of all alternatives of their event. `other` is the run that this
-    one is compared with.
+    one is compared with. `workflows` are those that the runs are of, by name, each with the id of a run of it; `began`
+    (seconds since the epoch) and `reason` are of the one run.
     """
 
     moves: tuple[Move, ...] = ()
@@ -53,6 +54,9 @@ class Overlay:
     other: Overlay | None = field(default=None, kw_only=True)
     ways: Mapping[Way, Tally] = field(factory=dict, kw_only=True, repr=False)
     strays: Mapping[Way, int] = field(factory=dict, kw_only=True)
+    workflows: Mapping[str, str] = field(factory=dict, kw_only=True)
+    began: float = field(default=0.0, kw_only=True)
+    reason: str = field(default="", kw_only=True)
 
     @classmethod
     def of(cls, records: Iterable[Record], *, renamed: Renamed | None = None) -> Overlay:
@@ -104,7 +108,15 @@ class Overlay:
         return evolve(self, other=other)
 
     def on(self, graph: Graph) -> Overlay:
-        """What of it happened on this graph; `strays` is what another version did, whose arrows lead elsewhere."""
+        """What of it happened on this graph; `strays` is what another version did, whose arrows lead elsewhere.
+
+        Raises:
+            UsageError: a run of another workflow.
+        """
+        for name, run_id in self.workflows.items():
+            if name != graph.name:
+                msg = f"run {run_id!r} is a run of {name!r}, not of {graph.name!r}: draw it with the workflow it is of"
+                raise UsageError(msg)
         dests = {edge.key: edge.dest for edge in graph.edges}
         other = None if self.other is None else self.other.on(graph)
         if not self.ways:
@@ -130,22 +142,29 @@ def _overlay(sums: Sums) -> Overlay:
         total=sums.total,
         turns=sums.turns,
         stuck_runs=sums.stuck_runs,
+        workflows=sums.workflows,
+        began=sums.began if sums.runs == 1 else 0.0,
+        reason=sums.reason if sums.runs == 1 else "",
         standing=sums.standing,
         ways=sums.ways,
     )
 
 
+_MOST = 10**12  # nobody counted further, and no picture has room for it
+
+
 def _check_count(key: Any, count: Any, graph: Graph) -> None:
     if not isinstance(key, tuple) or len(key) not in {2, 3} or not all(isinstance(part, str) for part in key[:2]):
         raise UsageError(f"counts are by (state, event) or (state, event, index), not {key!r}")
-    if type(count) is not int or count < 0:
-        raise UsageError(f"{key!r} has {count!r} in a table of counts: that is no count")
+    if type(count) is not int or not 0 <= count <= _MOST:
+        shown = "too large a number" if type(count) is int and count > _MOST else repr(count)
+        raise UsageError(f"{key!r} has {shown} in a table of counts: that is no count (0 to {_MOST:,})")
     state, event, *index = key
     if state not in graph.by_name:
         raise UsageError(f"'{graph.name}' has no state {state!r}{_near(state, graph.by_name)}")
     if not (row := graph.row(state, event)):
         raise UsageError(f"'{graph.name}.{state}' does not accept {event!r}{_near(event, graph.events(state))}")
-    if index and index[0] not in {edge.index for edge in row}:
+    if index and index[0] not in [edge.index for edge in row]:
         raise UsageError(
             f"'{graph.name}.{state}' has {len(row)} alternatives for {event}, and none is number {index[0]!r}"
         )

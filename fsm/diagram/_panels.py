@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from ._layout import Point
@@ -80,31 +81,36 @@ def draw_note(parent: ET.Element, note: Note, at: Point, wide: float) -> float:
     return y + high
 
 
-def draw_legend(parent: ET.Element, picture: Picture, at: Point, wide: float) -> float:
+def draw_legend(
+    parent: ET.Element, picture: Picture, at: Point, wide: float, more: Sequence[tuple[str, str]] = ()
+) -> float:
     """What shapes and strokes mean, in as many rows as it takes; gives the y below."""
     group = ET.SubElement(parent, "g", id="legend")
+    is_warm = any(box.heat is not None for box in picture.boxes)  # then fills say how much, and outlines who acts
     left, y = at
     x, y = left, y + 12
     start = (("start", "it starts here"),) if picture.initial is not None else ()
-    for key, words in (*start, *picture.legend):
+    for key, words in (*start, *picture.legend, *more):
         need = _SAMPLE + 8 + width(words, _TEXT) + 20
         if x > left and x + need > left + wide + 20:
             x, y = left, y + 24
-        _sample(group, key, (x + _SAMPLE / 2, y))
+        _sample(group, key, (x + _SAMPLE / 2, y), is_warm=is_warm)
         text(group, (x + _SAMPLE + 8, y + 4), words, _TEXT, fill=GREY)
         x += need
     return y + 16
 
 
-def _sample(parent: ET.Element, key: str, middle: Point) -> None:
+def _sample(parent: ET.Element, key: str, middle: Point, *, is_warm: bool) -> None:
     x, y = middle
     if key in LOOKS:
-        look = {"fill": LOOKS[key].fill, "stroke": LOOKS[key].stroke, "stroke_width": "1.2"}
+        look = {"fill": WHITE if is_warm else LOOKS[key].fill, "stroke": LOOKS[key].stroke, "stroke_width": "1.2"}
         draw_shape(parent, key, middle, (_SAMPLE, 18), look=look, plain=key not in {"Final", "Failed", "Tools", "Code"})
     elif key == "start":
         ET.SubElement(parent, "circle", cx=number(x), cy=number(y), r="6", fill=INK)
     elif key == "taken":
         pill(parent, (x - 14, y), "1, 2", BLUE)
+    elif key == "gathered":
+        rect(parent, middle, (_SAMPLE, 16), 4, fill=PANEL_FILL, stroke=LINE)
     elif key == "current":
         rect(parent, middle, (_SAMPLE, 16), 6, fill=WHITE, stroke=BLUE, stroke_width="3")
     elif key == "wrong":

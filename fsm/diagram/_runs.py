@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
+from fsm._errors import UsageError
 from fsm._facts import Usage
 from fsm._records import Move, Record, move_of
 from fsm._summary import RunSummary
@@ -77,6 +78,9 @@ class Sums:
     state: str | None = None
     run_id: str = ""
     waits_for: str = ""
+    workflows: dict[str, str] = field(factory=dict)  # their names, each with a run of it
+    began: float = 0.0
+    reason: str = ""
 
     def add(self, records: Iterable[Record], names: Renamed) -> None:
         """Read one more run.
@@ -84,6 +88,9 @@ class Sums:
         Args:
             records: of one run, from its first.
             names: what states of older versions are called now.
+
+        Raises:
+            UsageError: the first record is not there.
         """
         run = _Run()
         for record in records:
@@ -103,7 +110,11 @@ class Sums:
         self.stuck_runs += bool(run.cycle)
         self.turns += run.summary.turns
         self.moves = tuple(run.moves) if self.runs == 1 else ()
-        self.run_id = run.run_id
+        self.run_id, self.began = run.run_id, run.summary.started
+        if run.summary.workflow:
+            self.workflows.setdefault(run.summary.workflow, run.run_id)
+        status, reason = run.summary.status, run.summary.reason
+        self.reason = f"{status}: {reason}" if status != "running" and reason else ""
         self.state, self.waits_for = run.state, run.summary.waits_for or ""
         if run.summary.status != "ended":
             place = (self.state, self.waits_for)
@@ -126,6 +137,12 @@ class _Run:
 
     def add(self, record: Record) -> None:
         if not self.summary.records:
+            if record.kind != "open":
+                msg = (
+                    f"the records of a run begin with `open`, not with `{record.kind}`: give all of them, as "
+                    "result.records and store.read(run_id) do"
+                )
+                raise UsageError(msg)
             self.run_id = str(record.data.get("run_id") or "")
             self._enter(record.data["state"])
         self.summary.add((record,))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._looks import GREY, PANEL_FILL, PANEL_LINE
-from ._mermaid import broken, class_lines, drawn_arrows, encoded, words_of
+from ._mermaid import broken, checked, class_lines, drawn_arrows, encoded, titled, words_of, words_on
 from ._model import Arrow, Picture
 
 _INIT = (
@@ -20,14 +20,15 @@ _INIT = (
 
 def to_state_diagram(picture: Picture) -> str:
     """The picture as the text of a Mermaid code block."""
-    lines = [_INIT, "stateDiagram-v2", "  direction TB", *_inside(picture, "", "  ")]
+    lines = [*titled(picture), _INIT, "stateDiagram-v2", "  direction TB", *_inside(picture, "", "  ")]
     if picture.initial is not None:
         lines.append(f"  [*] --> {picture.initial.id}")
     lines += [f"  {_arrow(arrow)}" for arrow in drawn_arrows(picture)]
     lines += [f"  {box.id} --> [*]" for box in picture.boxes if box.kind == "Final"]
-    for box in picture.boxes[-1:]:  # a note hangs on a state; the last one stands where there is room
+    # A note hangs on a state; what is said of all states stands where one begins to read.
+    for box in [*filter(None, [picture.initial]), *picture.boxes][:1]:
         lines += [f"  note right of {box.id} : {broken(note.lines)}" for note in picture.panels]
-    return "\n".join([*lines, *class_lines(picture.boxes), ""])
+    return checked("\n".join([*lines, *class_lines(picture.boxes), ""]))
 
 
 def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
@@ -44,4 +45,4 @@ def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
 def _arrow(arrow: Arrow) -> str:
     """Lines cannot be dotted here, so a standard row says what it is."""
     standard = " (standard)" if arrow.standard else ""
-    return f"{arrow.source} --> {arrow.dest} : {broken(line.text + standard for line in arrow.lines)}"
+    return f"{arrow.source} --> {arrow.dest} : {broken(words + standard for words in words_on(arrow))}"

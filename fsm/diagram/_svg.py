@@ -11,14 +11,14 @@ from xml.etree import ElementTree as ET
 
 from attrs import evolve, frozen
 
-from ._arrows import Fit, Label, draw_arrow, draw_curve, draw_label
-from ._boxes import DOT, START, draw_box, draw_start, size_of
+from ._arrows import Fit, Label, draw_arrow, draw_curve, draw_label, points_on
+from ._boxes import DOT, START, draw_box, draw_start, room_of, size_of
 from ._layout import Cluster, Layout, Link, Point, Route, Size, lay_out
 from ._looks import FONT, PALE, PANEL_LINE, WHITE, put_theme
 from ._model import Arrow, Box, Frame, Picture, Theme
 from ._panels import draw_heading, draw_legend, draw_note
 from ._shapes import number, rect
-from ._tags import Tag, draw_frame, draw_frame_title, draw_tag, frame_title, tags_of
+from ._tags import Tag, draw_frame, draw_frame_title, draw_tag, draw_tag_arrow, frame_title, tags_of
 
 _MARGIN = 20.0
 _LEAST_WIDE = 460.0  # notes and legend need some room
@@ -50,7 +50,10 @@ def to_svg(picture: Picture, *, theme: Theme = "light") -> str:
     y += layout.size[1] + (2 * frame + _LEAVES if frame else _MARGIN)
     for note in picture.notes:
         y = draw_note(root, note, (_MARGIN, y), wide) + 12
-    y = draw_legend(root, picture, (_MARGIN, y), wide)
+    own = (
+        [("gathered", "rows of this workflow to one end, gathered")] if any(tag.is_own for tag in drawing.tags) else []
+    )
+    y = draw_legend(root, picture, (_MARGIN, y), wide, own)
     _set_size(root, paper, (wide + 2 * _MARGIN, y + _MARGIN / 2))
     put_theme(root, theme)
     ET.indent(root)
@@ -72,14 +75,15 @@ class _Drawing:
         tags = tags_of(picture)
         listed = {arrow.id for tag in tags for arrow in tag.arrows}
         arrows = tuple(arrow for arrow in picture.arrows if arrow.id not in listed)
-        sizes = {box.id: size_of(box) for box in picture.boxes} | {tag.id: tag.size for tag in tags}
+        sizes = {box.id: room_of(box) for box in picture.boxes} | {tag.id: tag.size for tag in tags}
         return cls(picture, arrows, tags, {arrow.id: Label.of(arrow) for arrow in arrows}, {START: (DOT, DOT)} | sizes)
 
     @property
     def apart(self) -> tuple[str, ...]:
-        """The exits that no arrow is drawn to."""
+        """The ends that no arrow is drawn to; those in a frame stay in it."""
         linked = {end for arrow in self.arrows for end in (arrow.source, arrow.dest)}
-        return tuple(box.id for box in self.picture.boxes if box.is_exit and box.id not in linked)
+        ends = (box for box in self.picture.boxes if box.kind == "Final" and not box.initial and not box.group)
+        return tuple(box.id for box in ends if box.id not in linked)
 
     def laid_out(self) -> Layout:
         links = [Link(a.id, a.source, a.dest, self.labels[a.id].size, loose=a.standard) for a in self.arrows]
@@ -110,16 +114,17 @@ class _Drawing:
         if self.picture.initial is not None:
             draw_start(canvas, layout.boxes[START], layout.routes["e0"])
         for box in self.picture.boxes:
-            draw_box(canvas, box, layout.boxes[box.id], self.sizes[box.id])
+            draw_box(canvas, box, layout.boxes[box.id], size_of(box))
         for tag in self.tags:
             route = fit.to_outlines(layout.routes[f"e{tag.id}"], boxes[tag.state], Box(tag.id, "", "Tag"))
-            draw_curve(canvas, route, PALE, 1.0, dashed=True)
+            draw_tag_arrow(canvas, tag, route)
             draw_tag(canvas, tag, layout.boxes[tag.id])
         for arrow in self.arrows:
             draw_label(canvas, arrow.id, self.labels[arrow.id], layout.routes[arrow.id])
+        curves = [point for route in layout.routes.values() for point in points_on(route)] if layout.clusters else []
         for frame in self.picture.frames:
             if frame.id in layout.clusters:
-                draw_frame_title(canvas, frame, *layout.clusters[frame.id])
+                draw_frame_title(canvas, frame, *layout.clusters[frame.id], curves)
 
 
 def _cluster(frame: Frame, picture: Picture) -> Cluster:

@@ -42,7 +42,8 @@ def _head(*, marked: bool) -> list[str]:
 
 
 def _rest(line: Line) -> tuple[str, str]:
-    return (_code(line.guard), _code(line.effects))
+    place = f"{line.place}. " if line.place else ""  # as which of several alternatives it is tried
+    return (place + _code(line.guard), _code(line.effects))
 
 
 def _state(box: Box) -> str:

@@ -6,12 +6,14 @@ name where they lead instead of going there. Rows that a run took, or that a fin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
 from attrs import frozen
 
-from ._layout import Point, Size
-from ._looks import FADED_INK, GREY, INK, LOOKS, PANEL_FILL, PANEL_LINE, WHITE
+from ._arrows import draw_curve
+from ._layout import Point, Route, Size
+from ._looks import FADED_INK, GREY, INK, LINE, LOOKS, PANEL_FILL, PANEL_LINE, WHITE, stroke_of
 from ._model import Arrow, Box, Frame, Line, Picture
 from ._panels import listed
 from ._shapes import draw_shape, rect, text
@@ -24,7 +26,7 @@ _MARK, _INSIDE = 18.0, 9.0  # room for the small outline; from the border to the
 _GAP = 12.0
 _CROWD = 4  # own rows of as many states to one exit are gathered too
 _SAME = "same state"
-_TITLE = 12.0  # font size of a group's name
+_TITLE, _TITLE_STEP = 12.0, 6.0  # font size of a group's name; pixels to the next place for it
 
 
 @frozen
@@ -52,6 +54,11 @@ class Tag:
     def arrows(self) -> tuple[Arrow, ...]:
         """Those that are not drawn because they are listed here."""
         return tuple(entry.arrow for entry in self.entries)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether rows of the workflow's own are among them: it looks as they do."""
+        return any(not arrow.standard for arrow in self.arrows)
 
     @property
     def column(self) -> float:
@@ -111,12 +118,20 @@ def _rows(arrow: Arrow) -> tuple[str, ...]:
     return tuple(" ".join([", ".join(line.event for line in lines), *lines[0].parts[1:]]) for lines in events.values())
 
 
+def draw_tag_arrow(parent: ET.Element, tag: Tag, route: Route) -> None:
+    """The arrow to the panel: that of the workflow's own rows, where it has any."""
+    first = next((arrow for arrow in tag.arrows if not arrow.standard), tag.arrows[0])
+    colour, thick = stroke_of(first)
+    draw_curve(parent, route, colour, thick, dashed=not tag.is_own)
+
+
 def draw_tag(parent: ET.Element, tag: Tag, middle: Point) -> None:
     """The panel: a small outline and the name of each end, and what leads there."""
     (wide, high), (x, y) = tag.size, middle
     left, row = x - wide / 2, y - high / 2 + _INSIDE / 2
     panel = ET.SubElement(parent, "g", id=tag.id)
-    rect(panel, middle, tag.size, 5, fill=PANEL_FILL, stroke=PANEL_LINE, stroke_dasharray="4 3")
+    look = {"stroke": LINE} if tag.is_own else {"stroke": PANEL_LINE, "stroke_dasharray": "4 3"}
+    rect(panel, middle, tag.size, 5, fill=PANEL_FILL, **look)
     for entry in tag.entries:
         group = ET.SubElement(panel, "g", id=entry.arrow.id)
         ET.SubElement(group, "title").text = entry.arrow.title
@@ -150,10 +165,16 @@ def draw_frame(parent: ET.Element, frame: Frame, middle: Point, size: Size) -> N
     rect(group, middle, size, 8, fill="none", stroke=LOOKS["Group"].stroke, stroke_width="1.2")
 
 
-def draw_frame_title(parent: ET.Element, frame: Frame, middle: Point, size: Size) -> None:
-    """The name of a group, legible where an arrow runs through it."""
+def draw_frame_title(parent: ET.Element, frame: Frame, middle: Point, size: Size, curves: Iterable[Point] = ()) -> None:
+    """The name of a group along the upper border, where no arrow runs through it if there is such a place."""
     left, top = middle[0] - size[0] / 2 + 10, middle[1] - size[1] / 2 + 5
     wide = width(frame.name, _TITLE, bold=True)
+    crossed = [x for x, y in curves if top - 3 <= y <= top + 18]
+    for place in range(int(max(size[0] - 20 - wide, 0) / _TITLE_STEP) + 1):
+        at = left + place * _TITLE_STEP
+        if not any(at - 6 <= x <= at + wide + 6 for x in crossed):
+            left = at
+            break
     group = ET.SubElement(parent, "g", id=f"l{frame.id}")
     rect(group, (left + wide / 2, top + 8), (wide + 4, 15), 3, fill=WHITE, fill_opacity="0.85")
     text(group, (left, top + 12), frame.name, _TITLE, fill=LOOKS["Group"].stroke, font_weight="bold")

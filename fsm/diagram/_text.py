@@ -6,8 +6,12 @@ surrogates) is taken out here, once.
 
 from __future__ import annotations
 
+import math
+import re
 import textwrap
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 LONGEST = 300  # characters of any one text; a name that long is no name any more
 
@@ -45,9 +49,18 @@ def clean(text: object) -> str:
     """The text on one line, without control, format, surrogate, private or unassigned characters."""
     text = str(text)
     if text.isascii() and text.isprintable():  # nearly all are, and a picture has thousands
-        return " ".join(text.split())[:LONGEST]
+        return _at_most(" ".join(text.split()))
     kept = (" " if char.isspace() else char for char in text if _is_shown(char))
-    return " ".join("".join(kept).split())[:LONGEST]
+    return _at_most(" ".join("".join(kept).split()))
+
+
+def _at_most(text: str) -> str:
+    """What is longer ends at a word, if there is one in its last third, and in `…`."""
+    if len(text) <= LONGEST:
+        return text
+    head = text[: LONGEST - 1]
+    space = head.rfind(" ", 2 * LONGEST // 3)
+    return head[: space if space > 0 else None].rstrip() + "…"
 
 
 def _is_shown(char: str) -> bool:
@@ -57,6 +70,40 @@ def _is_shown(char: str) -> bool:
 def short(text: str, limit: int) -> str:
     """At most `limit` characters; `…` stands for the rest."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def unlike(names: Sequence[str], limit: int | None = None) -> list[str]:
+    """The names, no two alike: what is too long is cut at its end, else in the middle; what is the same is numbered."""
+    found = [name or "(no name)" for name in names]
+    if limit is not None:
+        cut = [short(name, limit) for name in found]
+        often = Counter(cut)
+        found = [_middle(name, limit) if often[end] > 1 else end for name, end in zip(found, cut, strict=True)]
+    taken = set(found)
+    met: set[str] = set()
+    for place, name in enumerate(found):
+        number = 1
+        while found[place] in met:
+            number += 1
+            tail = f" ({number})"
+            one = (name if limit is None else short(name, limit - len(tail))) + tail
+            found[place] = one if one not in taken else found[place]
+        met.add(found[place])
+    return found
+
+
+def _middle(text: str, limit: int) -> str:
+    """At most `limit` characters; `…` stands for what is left out in the middle."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
+
+
+def first_sentence(text: str) -> str:
+    """Of a docstring: up to the first full stop that ends a sentence, at most the first paragraph."""
+    words = clean(text.strip().split("\n\n")[0])
+    return re.split(r"(?<=[.!?])\s(?=[^a-z])", words, maxsplit=1)[0]
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
@@ -136,8 +183,20 @@ def span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def dollars(price: float) -> str:
-    """A price in US dollars: cents, or more digits where it is less than one."""
-    if price >= 0.995 * 0.01:
+_CENTS, _LEAST_DIGITS, _MOST_DIGITS = 100.0, 4, 9
+
+
+def digits_for(price: float) -> int:
+    """How many digits behind the point a price needs: two that say something, and at least a hundredth of a cent."""
+    if price <= 0:
+        return _LEAST_DIGITS
+    return min(max(1 - math.floor(math.log10(price)), _LEAST_DIGITS), _MOST_DIGITS)
+
+
+def dollars(price: float, digits: int = 0) -> str:
+    """A price in US dollars; `digits` are those of other prices beside it, so that parts add up to their total."""
+    if price >= _CENTS - 5 * 10.0 ** -(_LEAST_DIGITS + 1):
         return f"${price:,.2f}"
-    return f"${price:.4f}" if price >= 0.00005 else "<$0.0001"  # noqa: PLR2004
+    if 0 < price < 10.0**-_MOST_DIGITS:
+        return f"<${10.0**-_MOST_DIGITS:.{_MOST_DIGITS}f}"
+    return f"${price:.{max(digits, digits_for(price))}f}"
