@@ -18,8 +18,9 @@ from typing import Any
 
 from fsm import Approval, Claude, Final, Human, Tools, exits
 from fsm._graph import Graph, build_graph
-from fsm.diagram import _layout, _svg, render
+from fsm.diagram import render
 from fsm.diagram._extract import make_picture
+from fsm.diagram._svg import _drawing, _layout
 
 AIM = 500.0  # milliseconds
 STAGES = [
@@ -118,14 +119,14 @@ def before_layout(graph: Graph, **options: Any) -> float:
     def stop(source: str) -> bytes:
         raise _ReachedError(source)
 
-    real, _layout._graphviz = _layout._graphviz, stop  # noqa: SLF001 - where the layout begins
+    real, _layout.laid_out = _layout.laid_out, stop  # where the layout begins
     begun = time.perf_counter()
     try:
-        _svg.to_svg(make_picture(graph, **options))
+        _drawing.to_svg(make_picture(graph, **options))
     except _ReachedError:
         return (time.perf_counter() - begun) * 1000
     finally:
-        _layout._graphviz = real  # noqa: SLF001
+        _layout.laid_out = real
     raise AssertionError("the layout was not reached")
 
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from examples.optimiser import Optimiser  # noqa: E402 - found beside this folder
 from examples.support import Support  # noqa: E402
 from fsm import Workflow  # noqa: E402
-from fsm.cli._gallery_peers import FILE, rows_of  # noqa: E402
+from fsm.cli._gallery._peers import FILE, rows_of  # noqa: E402
 
 FOLDER = ROOT / "diagrams" / "peers"
 MERMAID = ROOT / ".venv" / "mermaid" / "node_modules" / "mermaid"

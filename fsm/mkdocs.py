@@ -37,7 +37,7 @@ from mkdocs.plugins import BasePlugin
 from fsm._errors import FsmError, MissingExtra, UsageError
 from fsm.cli._load import load_workflow
 from fsm.diagram import Detail, Theme
-from fsm.diagram._pages import embedded, folded_from, groups_from
+from fsm.diagram._embedding import embedded, folded_from, groups_from
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig

@@ -32,8 +32,8 @@ from fsm._errors import FsmError, MissingExtra, MissingProgram, UsageError
 from fsm._version import __version__
 from fsm.cli._load import load_workflow
 from fsm.diagram import Detail, ImageFormat, Theme
-from fsm.diagram._image import to_image
-from fsm.diagram._pages import embedded, folded_from, groups_from
+from fsm.diagram._embedding import embedded, folded_from, groups_from
+from fsm.diagram._svg._image import to_image
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

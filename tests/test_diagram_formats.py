@@ -24,8 +24,8 @@ from fsm._errors import MissingExtra, MissingProgram, UsageError
 from fsm._states import Claude, Final
 from fsm.cli._load import load_module, workflows_of
 from fsm.diagram import Overlay, TextFormat, from_json, render
-from fsm.diagram._image import _DRAWN, to_image
 from fsm.diagram._overlay import Tally
+from fsm.diagram._svg._image import _DRAWN, to_image
 
 ROOT = Path(__file__).resolve().parent.parent
 DETAILS = ("simple", "default", "full")
@@ -307,7 +307,7 @@ def program(request, monkeypatch, tmp_path):
         path.write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{request.param}\n")
         path.chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("fsm.diagram._program.TIMEOUT", 0.2)
+    monkeypatch.setattr("fsm.diagram._svg._program.TIMEOUT", 0.2)
     return PROGRAMS[request.param]
 
 

@@ -16,15 +16,16 @@ from examples.support import Support
 from fsm import Claude, Final, Human, Workflow, rounds_left, say
 from fsm._graph import Graph
 from fsm._records import Move
-from fsm.diagram import Overlay, _layout, render
-from fsm.diagram._arrows import Fit, points_on
-from fsm.diagram._boxes import size_of
+from fsm.diagram import Overlay, render
 from fsm.diagram._extract import make_picture
-from fsm.diagram._layout import Layout, Point
 from fsm.diagram._looks import BLUE, CHANGED, FADED_INK
 from fsm.diagram._overlay import Tally
-from fsm.diagram._shapes import is_inside
-from fsm.diagram._svg import _Drawing
+from fsm.diagram._svg import _layout
+from fsm.diagram._svg._arrows import Fit, points_on
+from fsm.diagram._svg._boxes import size_of
+from fsm.diagram._svg._drawing import _Drawing
+from fsm.diagram._svg._layout import Layout, Point
+from fsm.diagram._svg._shapes import is_inside
 from tests.test_diagram_look import SVG, examples, named, told_by_runs, tree, walk
 from tests.test_diagram_size import company
 

@@ -14,9 +14,9 @@ from fsm._graph import Edge, Graph, Node, build_graph
 from fsm._records import Move
 from fsm._states import Approval, Claude, Final, Human, Tools
 from fsm.diagram import Overlay, render
-from fsm.diagram import _layout as layout
 from fsm.diagram._extract import make_picture
-from fsm.diagram._svg import to_svg
+from fsm.diagram._svg import _layout as layout
+from fsm.diagram._svg._drawing import to_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

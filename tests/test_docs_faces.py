@@ -15,7 +15,7 @@ import pytest
 from examples.support import Shop, Support
 from fsm import run
 from fsm._errors import UsageError
-from fsm.diagram._pages import embedded
+from fsm.diagram._embedding import embedded
 from fsm.testing import Emulator, replies, serve
 
 ROOT = Path(__file__).resolve().parent.parent

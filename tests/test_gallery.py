@@ -19,9 +19,9 @@ import pytest
 from _browser import launched, opened
 
 from fsm.cli import main
-from fsm.cli._gallery_examples import examples
-from fsm.cli._gallery_markdown import text
-from fsm.cli._gallery_runs import run_of
+from fsm.cli._gallery._examples import examples
+from fsm.cli._gallery._markdown import text
+from fsm.cli._gallery._runs import run_of
 
 ROOT = Path(__file__).resolve().parent.parent
 # fmt: off

@@ -28,7 +28,7 @@ from fsm._guards import Guard, output
 from fsm._records import Move
 from fsm._states import Claude, Code, Final, Tools
 from fsm.diagram import Overlay, from_json, render
-from fsm.diagram._image import _source as image_source
+from fsm.diagram._svg._image import _source as image_source
 from fsm.diagram._text import clean
 
 PAYLOADS = (

@@ -16,7 +16,7 @@ import test_runs_cli as runs_cli
 from fsm import approve, resume
 from fsm._summary import Query
 from fsm.cli._load import load_workflow
-from fsm.cli._runs_open import at, name_of
+from fsm.cli._runs._open import at, name_of
 from fsm.stores.sqlite import SqliteStore
 from fsm.testing import Emulator, replies
 

@@ -27,7 +27,7 @@ from fsm._actions import OpenCall, Question
 from fsm._terminal import ask
 from fsm.cli import main
 from fsm.cli._load import load_workflow
-from fsm.cli._runs_open import at, name_of
+from fsm.cli._runs._open import at, name_of
 from fsm.stores.sqlite import SqliteStore
 from fsm.testing import Emulator, replies, serve
 

@@ -24,10 +24,10 @@ from fsm import Result, approve, deny, run
 from fsm._graph import Graph
 from fsm._records import Record
 from fsm.diagram import render
-from fsm.diagram._html import as_data
 from fsm.diagram._looks import ROLES
-from fsm.diagram._said import readable
-from fsm.diagram._steps import steps_of
+from fsm.diagram._page._html import as_data
+from fsm.diagram._page._said import readable
+from fsm.diagram._page._steps import steps_of
 from fsm.testing import Emulator, replies
 
 REFUND = {"number": "7", "euros": 249.0}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._client import live_client
-from ._gallery_runs import QUESTION, support_replies
+from ._gallery._runs import QUESTION, support_replies
 from ._load import examples_folder, load_module
 from ._part import FOLDER, Part, dollars, pace, show_code
 from ._pictures import HOW_SVG, write_picture

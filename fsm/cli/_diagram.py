@@ -15,7 +15,7 @@ from fsm._terminal import clean, one_line
 from ._errors import CommandError
 from ._load import load_workflow, load_workflows
 from ._pictures import HOW_SVG, SUFFIXES, format_of, write_file
-from ._runs_open import found, opened
+from ._runs._open import found, opened
 
 if TYPE_CHECKING:
     from fsm import Workflow
@@ -117,8 +117,8 @@ def diagram(
     if chosen in _BINARY and output is None and sys.stdout.isatty():
         name = workflows[0].name.lower()
         raise CommandError(f"{chosen} is binary and would garble the terminal: write it with -o {name}.{chosen}")
-    from fsm.diagram._mermaid import undrawable
-    from fsm.diagram._pages import groups_from
+    from fsm.diagram._embedding import groups_from
+    from fsm.diagram._texts._mermaid import undrawable
 
     options = {
         "detail": _detail(detail, simple=simple, full=full),
@@ -182,7 +182,7 @@ def _detail(detail: str | None, *, simple: bool, full: bool) -> str:
 
 
 def _folded(fold: Sequence[str], groups: Any, workflow: type[Workflow]) -> Any:
-    from fsm.diagram._pages import folded_from
+    from fsm.diagram._embedding import folded_from
 
     if fold and groups is None and not any(node.group for node in workflow.graph.nodes):
         raise CommandError(f"--fold draws a group as one box, and {workflow.name} has none: give --groups too")

@@ -95,9 +95,8 @@ def _show(screen: Screen, request: RecordedRequest) -> None:
 
 def _echo(body: dict[str, Any]) -> Reply:
     """Answers with what was said last."""
+    from fsm.diagram._page._said import words_of
     from fsm.testing import replies
-
-    from ._telling import words_of
 
     said = [words_of(m.get("content")) for m in body["messages"] if m.get("role") == "user"]
     return replies.text(f"You said: {said[-1]}" if said and said[-1].strip() else "Hello.")

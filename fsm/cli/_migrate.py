@@ -12,7 +12,7 @@ import typer
 from fsm._terminal import one_line
 
 from ._load import load_workflow
-from ._runs_open import AsJson, Opened, opened
+from ._runs._open import AsJson, Opened, opened
 from ._show import BAD, DIM, GOOD, HEAD, WARN, Screen
 
 if TYPE_CHECKING:

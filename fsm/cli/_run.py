@@ -16,7 +16,7 @@ from ._client import live_client, stops_at_a_step
 from ._errors import CommandError
 from ._load import load_object, load_workflow
 from ._pictures import format_of, write_file
-from ._runs_open import Opened, at, kept_open, pairs_of
+from ._runs._open import Opened, at, kept_open, pairs_of
 from ._show import DIM, HEAD, Screen
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _end(screen: Screen, result: Result, *, target: str, place: Opened | None, c
 
 def _kept_there(screen: Screen, result: Result, target: str, place: Opened) -> None:
     """Which run it is, and how to go on with it."""
-    from ._runs_look import command, go_on
+    from ._runs._look import command, go_on
 
     run = place.store.summary(result.run_id)
     screen.line((f"kept in {one_line(place.name, 300)} as ", DIM), (one_line(result.run_id, 64), HEAD), indent=4)

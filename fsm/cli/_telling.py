@@ -6,7 +6,7 @@ Moves are the spine, numbered; what led to them (a reply, results, an error, a p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fsm._conversation._fold import UNKNOWN_OUTCOME, unknown_denied
 from fsm._graph import Graph
 from fsm._records import Move, Record, moment, move_of
 from fsm._terminal import one_line, shown_call
+from fsm.diagram._page._said import change_of, words_of
 
 from ._show import BAD, DIM, HEAD, WARN, Part, Screen, style_of
 
@@ -213,7 +214,7 @@ class Teller:
             self._held = self._told_unknown
         for _, change in record.data["effects"]:
             for what, value in change.items():
-                if told := _effect(what, value):
+                if told := one_line(change_of(what, value), 400):
                     self.narrator.fact("fsm", "", (told, DIM))
 
     def _note_unknown(self, record: Record) -> None:
@@ -266,39 +267,6 @@ class Teller:
                 else ""
             )
             self.narrator.fact("code", "Code", f"says {one_line(data['outcome'], 60)}{more}")
-
-
-def _effect(what: str, value: Any) -> str:
-    """What an effect changed, in words; empty where it says nothing to a person."""
-    match what:
-        case "wait":
-            return f"waits {value:.1f} s, then sends the same bytes again"
-        case "max_tokens":
-            return f"asks again with max_tokens={value}"
-        case "model":
-            return f"goes on with the model {one_line(value, 60)}"
-        case "say":
-            return f"says: {one_line(words_of(value), 400)}"
-        case "discard":
-            return "leaves the reply out of the history"
-        case "compact":
-            return "has the history summarised first"
-        case "park":
-            return "parks the run: the API stays away"
-    return ""
-
-
-def words_of(content: Any) -> str:
-    """The text of content blocks; what is no text is named."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence):
-        return json.dumps(content, ensure_ascii=False, default=repr)
-    return "\n".join(
-        str(block.get("text", "")) if block.get("type") == "text" else f"({block.get('type')})"
-        for block in content
-        if isinstance(block, Mapping)
-    )
 
 
 def blocks_of(record: Record) -> list[dict[str, Any]]:

@@ -14,20 +14,20 @@ from fsm._errors import UsageError
 from fsm._graph import Graph
 from fsm._records import Record
 
-from ._dot import to_dot
 from ._extract import make_picture
 from ._faces import formatted, mime_bundle
-from ._from_json import from_json
 from ._groups import Folded, Groups, grouped
-from ._html import to_html
-from ._image import ImageFormat, to_image
-from ._json import to_json
-from ._mermaid import to_mermaid
 from ._model import Detail, Picture, Theme
 from ._overlay import Counts, Overlay
-from ._state_diagram import to_state_diagram
-from ._svg import to_svg
-from ._table import to_table
+from ._page._html import to_html
+from ._svg._drawing import to_svg
+from ._svg._image import ImageFormat, to_image
+from ._texts._dot import to_dot
+from ._texts._from_json import from_json
+from ._texts._json import to_json
+from ._texts._mermaid import to_mermaid
+from ._texts._state_diagram import to_state_diagram
+from ._texts._table import to_table
 
 __all__ = [
     "Counts",
