@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -56,6 +57,7 @@ from ._tables import PATIENCE
 
 _CHANGING = tuple(name for name in COLUMNS if name not in {"run_id", "started", "tags"})
 _changing = attrgetter(*_CHANGING)
+_PAUSE = 0.01  # seconds
 _PAGE = 500  # rows that are read at a time, …
 _BYTES = 1 << 20  # … or about so many bytes, so that a long journal is never in memory as a whole
 _CODES = {name: code for code, name in enumerate(sql.KINDS)}
@@ -504,7 +506,7 @@ class SqliteStore:
             self._check()
             try:
                 self._db.execute("VACUUM")
-                is_busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                is_busy = self._empty_log()
             except sqlite3.Error as error:
                 msg = (
                     f"{self.path} cannot be made anew: {error}. Deleted texts may still be on the disk: compact() again"
@@ -513,6 +515,18 @@ class SqliteStore:
         if is_busy:
             msg = f"another process still reads {self.path}: deleted texts are still in its log; compact() again"
             raise JournalError(msg)
+
+    def _empty_log(self) -> bool:
+        """Whether the log could not be emptied.
+
+        SQLite waits for readers by itself, but not for a checkpoint that another handle makes: it is tried again.
+        """
+        until = time.monotonic() + sql.PATIENCE
+        while self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() >= until:
+                return True
+            time.sleep(_PAUSE)
+        return False
 
 
 def _close(db: sqlite3.Connection, token: object, pid: int) -> None:
