@@ -24,6 +24,8 @@ from fsm.diagram._looks import (
 )
 from fsm.diagram._model import Arrow, Box, Frame, Note, Picture
 
+from ._nesting import nested
+
 _TEXT_ON = {PALE: GREY, FADED_LINE: PALE}  # lines may be lighter than words
 _COLUMNS = 3  # of the legend
 _DOC_WIDE = 76  # characters
@@ -47,18 +49,13 @@ def to_dot(picture: Picture) -> str:
         size = {"width": "0.16", "height": "0.16", "fixedsize": "true"}
         start = _attributes(shape="circle", **size, **_same(INK), label=_quoted(""))
         lines += [f"  s0 {start}", f"  s0 -> {picture.initial.id}"]
-    lines += _inside(picture, "", "  ")
+    lines += nested(picture, lambda box: f"{box.id} {_box(box)}", _frame_lines)
     lines += [f"  {arrow.source} -> {arrow.dest} {_arrow(arrow)}" for arrow in picture.arrows]
     return "\n".join([*lines, *_below(picture), "}", ""])
 
 
-def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
-    """The boxes of a group, then the groups in it that have any, each with a frame."""
-    yield from (f"{indent}{box.id} {_box(box)}" for box in picture.boxes if box.group == group)
-    for frame in picture.frames:
-        inner = list(_inside(picture, frame.id, indent + "  ")) if frame.parent == group else []
-        if inner:
-            yield from (f"{indent}subgraph cluster_{frame.id} {{", f"{indent}  {_frame(frame)}", *inner, f"{indent}}}")
+def _frame_lines(frame: Frame) -> tuple[str, ...]:
+    return (f"subgraph cluster_{frame.id} {{", f"  {_frame(frame)}", "}")
 
 
 def _frame(frame: Frame) -> str:

@@ -28,9 +28,11 @@ from fsm.diagram._looks import (
     colours_of,
     stroke_of,
 )
-from fsm.diagram._model import Arrow, Box, Note, Picture
+from fsm.diagram._model import Arrow, Box, Frame, Note, Picture
 from fsm.diagram._overlay import Tally
 from fsm.diagram._phrases import spent_words
+
+from ._nesting import nested
 
 log = logging.getLogger("fsm")
 
@@ -52,7 +54,7 @@ def to_mermaid(picture: Picture) -> str:
     lines = [*titled(picture), _INIT, "flowchart TD"]
     if picture.initial is not None:
         lines += ["  s0(( ))", f"  s0 --> {picture.initial.id}"]
-    lines += _inside(picture, "", "  ")
+    lines += nested(picture, _box, _frame_lines)
     lines += [f"  {_arrow(arrow)}" for arrow in drawn_arrows(picture)]
     lines += [_note(f"n{place}", note) for place, note in enumerate(picture.panels, 1)]
     lines += _legend(picture)
@@ -154,16 +156,13 @@ def _mark(shape: str) -> str:
 # --- the flowchart ---------------------------------------------------------------------------------------------------
 
 
-def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
-    """The boxes of a group, then the groups in it that have any."""
-    for box in picture.boxes:
-        if box.group == group:
-            start, end = LOOKS[box.shape].mermaid
-            yield f'{indent}{box.id}{start}"{words_of(box)}"{end}'
-    for frame in picture.frames:
-        inner = list(_inside(picture, frame.id, indent + "  ")) if frame.parent == group else []
-        if inner:
-            yield from (f'{indent}subgraph {frame.id} ["{encoded(frame.name)}"]', *inner, f"{indent}end")
+def _box(box: Box) -> str:
+    start, end = LOOKS[box.shape].mermaid
+    return f'{box.id}{start}"{words_of(box)}"{end}'
+
+
+def _frame_lines(frame: Frame) -> tuple[str, ...]:
+    return (f'subgraph {frame.id} ["{encoded(frame.name)}"]', "end")
 
 
 def _arrow(arrow: Arrow) -> str:
@@ -222,7 +221,7 @@ def _styles(picture: Picture) -> Iterator[str]:
     if picture.initial is not None:
         yield f"  style s0 fill:{INK},stroke:{INK}"
     for frame in picture.frames:
-        if any(_inside(picture, frame.id, "")):
+        if any(nested(picture, _box, _frame_lines, frame.id)):
             yield f"  style {frame.id} fill:none,stroke:{PANEL_LINE},color:{GREY}"
     styles: dict[str, list[int]] = {}
     for place, arrow in enumerate(drawn_arrows(picture), 0 if picture.initial is None else 1):

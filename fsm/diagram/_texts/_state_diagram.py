@@ -6,12 +6,11 @@ with a generated id or a fixed word; what comes from data stands between quotes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fsm.diagram._looks import GREY, PANEL_FILL, PANEL_LINE
-from fsm.diagram._model import Arrow, Picture
+from fsm.diagram._model import Arrow, Frame, Picture
 
 from ._mermaid import broken, checked, class_lines, drawn_arrows, encoded, titled, words_of, words_on
+from ._nesting import nested
 
 _INIT = (
     '%%{init: {"flowchart": {"wrappingWidth": 620}, "themeVariables": '
@@ -21,7 +20,8 @@ _INIT = (
 
 def to_state_diagram(picture: Picture) -> str:
     """The picture as the text of a Mermaid code block."""
-    lines = [*titled(picture), _INIT, "stateDiagram-v2", "  direction TB", *_inside(picture, "", "  ")]
+    lines = [*titled(picture), _INIT, "stateDiagram-v2", "  direction TB"]
+    lines += nested(picture, lambda box: f'state "{words_of(box)}" as {box.id}', _frame_lines)
     if picture.initial is not None:
         lines.append(f"  [*] --> {picture.initial.id}")
     lines += [f"  {_arrow(arrow)}" for arrow in drawn_arrows(picture)]
@@ -32,15 +32,8 @@ def to_state_diagram(picture: Picture) -> str:
     return checked("\n".join([*lines, *class_lines(picture.boxes), ""]))
 
 
-def _inside(picture: Picture, group: str, indent: str) -> Iterator[str]:
-    """The states of a group, then the groups in it that have any."""
-    for box in picture.boxes:
-        if box.group == group:
-            yield f'{indent}state "{words_of(box)}" as {box.id}'
-    for frame in picture.frames:
-        inner = list(_inside(picture, frame.id, indent + "  ")) if frame.parent == group else []
-        if inner:
-            yield from (f'{indent}state "{encoded(frame.name)}" as {frame.id} {{', *inner, f"{indent}}}")
+def _frame_lines(frame: Frame) -> tuple[str, ...]:
+    return (f'state "{encoded(frame.name)}" as {frame.id} {{', "}")
 
 
 def _arrow(arrow: Arrow) -> str:
