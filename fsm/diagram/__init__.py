@@ -16,7 +16,8 @@ from fsm._records import Record
 
 from ._extract import make_picture
 from ._faces import formatted, mime_bundle
-from ._groups import Folded, Groups, grouped
+from ._folding import Folded
+from ._groups import Groups, grouped
 from ._model import Detail, Picture, Theme
 from ._overlay import Counts, Overlay
 from ._page._html import to_html
@@ -129,9 +130,8 @@ def render(
         records = tuple(records)
         overlay = Overlay.of(records, renamed=renamed)
         if format == "html":
-            overlay = Overlay(
-                overlay.moves, workflows=overlay.workflows
-            )  # the page itself tells where the run is, and what each move cost
+            # The page itself tells where the run is, and what each move cost.
+            overlay = Overlay(overlay.moves, workflows=overlay.workflows)
     if format == "json":
         overlay = overlay.on(graph) if overlay is not None else None
         return to_json(graph, overlay=overlay, difference=difference, detail=detail, findings=findings)

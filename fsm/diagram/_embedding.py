@@ -7,7 +7,8 @@ from html import escape
 
 from fsm._errors import UsageError
 
-from ._groups import Folded, Groups
+from ._folding import Folded
+from ._groups import Groups
 
 _WORDS = ("history", "prefix")
 

@@ -15,7 +15,8 @@ from fsm._guards import leaves
 from fsm._params import lasting
 from fsm._states import Approval, Claude, Code, Human
 
-from ._groups import Folded, Groups, fold, framed, grouped
+from ._folding import Folded, fold
+from ._groups import Groups, framed, grouped
 from ._marks import Marks
 from ._model import Arrow, Box, Detail, Line, Note, Picture
 from ._overlay import Key, Overlay
