@@ -7,7 +7,6 @@ not matter. Within the alternatives of one event, what is the same is paired fir
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -16,8 +15,8 @@ from attrs import evolve, field, frozen
 
 from ._effects import Effect
 from ._graph import Edge, Graph, Node
-from ._params import Limits, Schema, lasting, shown_params
-from ._states import Claude, Code
+from ._params import Limits
+from ._traits import shown, told_of, trait_words, traits_of, yes
 
 EdgeChange = Literal["added", "removed", "rerouted", "changed", "moved"]
 StateChange = Literal["added", "removed", "changed"]
@@ -74,7 +73,7 @@ class ChangedState:
     @property
     def words(self) -> tuple[str, ...]:
         """What happened to it, in few words each."""
-        return tuple(_trait_words(*trait) for trait in self.traits) or (f"{self.change} ({self.kind})",)
+        return tuple(trait_words(*trait) for trait in self.traits) or (f"{self.change} ({self.kind})",)
 
     def __str__(self) -> str:
         return f"{self.name}: {', '.join(self.words)}"
@@ -112,7 +111,7 @@ class Difference:
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The same, as what differs and the words about it."""
         told = self.told
-        rows: list[tuple[str, tuple[str, ...]]] = [(self.name, (_trait_words(*each),)) for each in self.whole]
+        rows: list[tuple[str, tuple[str, ...]]] = [(self.name, (trait_words(*each),)) for each in self.whole]
         rows += [(each.name, each.words) for each in self.states]
         rows += [(f"{e.edge.source} --{e.edge.label}--> {e.edge.dest}", e.words) for e in told]
         for (source, change), count in self._standard.items():
@@ -189,11 +188,11 @@ def _called(old: Graph, new: Graph) -> str:
 
 def _whole_traits(old: Graph, new: Graph, limits: tuple[Limits, Limits] | None) -> Iterator[tuple[str, str, str]]:
     if old.strict != new.strict:
-        yield "strict", _yes(old.strict), _yes(new.strict)
+        yield "strict", yes(old.strict), yes(new.strict)
     before, after = (each.given() for each in limits) if limits is not None else ({}, {})
     for name in _all(after, before):
         if before.get(name) != after.get(name):
-            yield f"limit of {name}", _shown(before.get(name)), _shown(after.get(name))
+            yield f"limit of {name}", shown(before.get(name)), shown(after.get(name))
 
 
 def _with_names(graph: Graph, names: Mapping[str, str]) -> Graph:
@@ -303,105 +302,13 @@ def _state(old: Graph, new: Graph, name: str, was: str | None) -> Iterator[Chang
         assert node is not None  # noqa: S101 - it has the name from one of the graphs
         yield ChangedState(name, "added" if one is None else "removed", node.kind)
         return
-    left, right = dict(_traits(one)), dict(_traits(other))
+    left, right = dict(traits_of(one)), dict(traits_of(other))
     traits = [(what, left.get(what, ""), right.get(what, "")) for what in _all(left, right)]
-    before, after = _told(one), _told(other)
+    before, after = told_of(one), told_of(other)
     changed = [(what, before.get(what, was), after.get(what, now)) for what, was, now in traits if was != now]
-    changed = [
-        trait for trait in changed if " of " not in trait[0] or (trait[1] and trait[2])
-    ]  # of a tool that is there
+    # What is said of a tool is said where it is there before and after.
+    changed = [trait for trait in changed if " of " not in trait[0] or (trait[1] and trait[2])]
     if was is not None:
         changed.insert(0, ("name", was, name))
     if changed:
         yield ChangedState(name, "changed", other.kind, traits=tuple(changed))
-
-
-def _traits(node: Node) -> Iterator[tuple[str, str]]:
-    """What a state is made of, each in a word that can be compared and printed."""
-    yield "kind", node.kind
-    yield "initial", "yes" if node.initial else "no"
-    if node.is_final:
-        yield "ok", "yes" if node.ok else "no"
-    if node.history is not None:
-        yield "history", node.history
-    state = node.state
-    if isinstance(state, Claude):
-        for name in ("model", "max_tokens", "continues", "fresh"):
-            yield name, _shown(getattr(state, name))
-        yield "system", _shown(state.system)
-        yield "prompt", _shown(state.prompt)
-        yield "tools", ", ".join(tool.name for tool in state.tools)
-        yield from _tools(state)
-        yield "output", "" if state.output is None else _schema(state.output)
-        yield from ((name, _shown(value)) for name, value in state.params.items())
-    elif isinstance(state, Code):
-        yield "function", _shown(state.fn)
-        yield "outcomes", ", ".join(state.outcomes)
-        yield "idempotent", "yes" if getattr(state, "idempotent", False) else "no"
-    if within := getattr(state, "within", None):
-        yield "within", lasting(within)
-
-
-def _told(node: Node) -> dict[str, str]:
-    """What is told of the parameters of its requests; of what may be a credential that it is there (X7)."""
-    params = node.state.params if isinstance(node.state, Claude) else {}
-    shown = shown_params(params)
-    return {name: _shown(shown[name]) if name in shown else "(not shown)" for name in params}
-
-
-def _tools(state: Claude) -> Iterator[tuple[str, str]]:
-    """What a call of each tool needs, and what the model is told of it: its signature and its description."""
-    for tool in state.client_tools:
-        asks = f"if {_shown(tool.needs_approval)}" if callable(tool.needs_approval) else _yes(tool.needs_approval)
-        yield f"needs_approval of {tool.name}", asks
-        yield f"idempotent of {tool.name}", _yes(tool.idempotent)
-        yield f"description of {tool.name}", tool.description or "none"
-        yield f"parameters of {tool.name}", _parameters(tool.run)
-
-
-def _yes(value: object) -> str:
-    return "yes" if value else "no"
-
-
-def _parameters(function: Any) -> str:
-    try:
-        return str(inspect.signature(function))
-    except (TypeError, ValueError):  # it is none, or is written in another language
-        return type(function).__name__
-
-
-def _schema(output: Schema) -> str:
-    """Its name, and its content where that is known without making a schema of a type."""
-    source = output.source
-    if isinstance(source, type):
-        fields = getattr(source, "__annotations__", {})
-        return f"{source.__name__}({', '.join(f'{name}: {_type(kind)}' for name, kind in fields.items())})"
-    return _shown(source)
-
-
-def _type(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
-def _shown(value: Any) -> str:
-    if callable(value):
-        return f"{getattr(value, '__name__', type(value).__name__)}()"
-    return "" if value is None else str(value)
-
-
-_LONGEST = 30
-
-
-def _trait_words(what: str, was: str, now: str) -> str:
-    """A trait in few words; long ones are only said to differ."""
-    if what == "name":
-        return f"renamed, was {was}"
-    if what == "tools":
-        left, right = ([] if not names else names.split(", ") for names in (was, now))
-        parts = [f"+{name}" for name in right if name not in left] + [f"-{name}" for name in left if name not in right]
-        return f"tools {' '.join(parts)}" if parts else "tools in another order"
-    if was == now:
-        return f"another {what}"  # it differs in what is not shown
-    if max(len(was), len(now)) > _LONGEST:
-        return f"another {what}" if was and now else f"{what} {'added' if now else 'removed'}"
-    return f"{what} was {was or 'none'}, is {now or 'none'}"
