@@ -99,7 +99,9 @@ def _meaning(error: BaseException) -> tuple[str, str | None]:
         if isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
             return _NOT_SENT, "bad_url"
         if isinstance(cause, UnicodeError):
-            return _NOT_SENT, "bad_header" if isinstance(cause, UnicodeEncodeError) else "bad_url"
+            # A host name that is none is "idna" from Python 3.13 on, and no UnicodeEncodeError before.
+            is_header = isinstance(cause, UnicodeEncodeError) and cause.encoding != "idna"
+            return _NOT_SENT, "bad_header" if is_header else "bad_url"
         if isinstance(cause, httpx2.LocalProtocolError) and "header" in str(cause):
             return _NOT_SENT, "bad_header"
     if any(isinstance(cause, httpx2.ConnectError) for cause in causes):

@@ -172,13 +172,25 @@ def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
     # Left out, the SDK reads the docstring itself: the part before `Args:` for the tool, the rest for the parameters.
     told = None if spec.description == docstring(spec.run) else spec.description
     try:
-        made = beta_tool(stub, name=spec.name, description=told, **spec.options)
+        made = _apart(lambda: beta_tool(stub, name=spec.name, description=told, **spec.options))
         made.to_dict()
     except Exception as error:
         first = str(error).splitlines()[0]
         msg = f"tool '{spec.name}' ({spec.where}): no JSON schema can be made of its parameters: {first}"
         raise DeclarationError(msg) from error
     return context, _needed(hints[context]) if context else None, made
+
+
+def _apart(make: Callable[[], Any]) -> Any:
+    """Call it in a thread that ends with it.
+
+    What validates a tool's input keeps the frame that it was made in, from Python 3.13 on with all the frames that led
+    there: the first run of a workflow and whoever began it would be held as long as the tool.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # only where a tool is prepared
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
 
 
 def _needed(annotation: Any) -> str | None:

@@ -300,11 +300,13 @@ def instructions(call: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
+    for each in (lambda: None, call):  # Python 3.12 counts from the second time on that a trace is set
+        count = 0
+        sys.settrace(trace)
+        try:
+            each()
+        finally:
+            sys.settrace(before)
     return count
 
 

@@ -8,8 +8,10 @@ import datetime as dt
 import functools
 import itertools
 import json
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,7 @@ from fsm import (
     Final,
     JournalError,
     MemoryStore,
+    Move,
     Record,
     RunError,
     Tools,
@@ -426,6 +429,51 @@ def test_an_async_tool_that_will_not_be_cancelled_is_given_up() -> None:
     result, took = asyncio.run(main())
     assert took < 0.4
     assert "gave no result within 0.05 seconds" in results_of(result)[0]["content"]
+
+
+@pytest.mark.parametrize(
+    "factory", [None, lambda loop, coroutine, **given: asyncio.Task(coroutine, loop=loop, **given)]
+)
+def test_an_async_tool_has_a_task_of_its_own_that_begins_at_once(factory: Any) -> None:
+    """At once where Python can (3.12), and where the loop's tasks are not made by somebody else."""
+    order: list[str] = []
+
+    async def act() -> str:
+        """Act."""
+        order.append(asyncio.current_task().get_coro().__qualname__)  # type: ignore[union-attr] # there is one
+        return "ok"
+
+    async def main() -> Any:
+        from fsm import arun
+
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+
+        def moved(move: Move) -> None:
+            if move.dest == "calling":
+                loop.call_soon(order.append, "next round")
+
+        async with Emulator(one_call("act")).async_client() as client:
+            return await arun(loop_of(act), "Hi.", client=client, on_move=moved)
+
+    assert results_of(asyncio.run(main()))[0]["content"] == "ok"
+    begins_at_once = factory is None and sys.version_info >= (3, 12)
+    mine, other = ("_Calls._run", "next round")
+    assert order == ([mine, other] if begins_at_once else [other, mine])
+
+
+def test_a_workflow_does_not_hold_who_ran_it_first() -> None:
+    """Its tools are prepared in the first run, and kept. Python 3.13 keeps frames where 3.12 kept copies of names."""
+
+    class Caller:
+        pass
+
+    def ran() -> weakref.ref[Caller]:
+        caller = Caller()
+        both(loop_of(find), "Hi.", one_call("find", {"number": "1"}), is_async=False)
+        return weakref.ref(caller)
+
+    assert ran()() is None
 
 
 def test_a_sync_tool_does_not_hold_the_event_loop_up() -> None:

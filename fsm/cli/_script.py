@@ -69,7 +69,7 @@ def _built(name: str, given: Any, where: str) -> Reply:
     try:
         reply = build(*plain, **keywords)
     except (TypeError, ValueError) as error:
-        words = str(error).replace(f"{name}()", name)
+        words = str(error).replace(f"{name}()", name).partition(". Did you mean")[0]  # what it takes is said next
         raise CommandError(f"{where}: {one_line(words, 200)}; {name} takes {', '.join(parameters)}") from error
     assert isinstance(reply, Reply)  # noqa: S101 - every builder makes one
     return reply
