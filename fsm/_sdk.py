@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import cache
 from typing import Any, get_args
 
@@ -80,12 +80,23 @@ def _made(kind: Any) -> Any:
 
 
 class Request:
-    """One attempt: how it is posted, and what its outcome is as an event."""
+    """One attempt: how it is posted, and what its outcome is as an event.
+
+    `restart` is what a consumer of deltas is told before the first of them.
+    """
 
     def __init__(
-        self, client: Any, action: SendRequest, *, stream: bool, clock: Clock, draw: Draw, scope: Scope | None = None
+        self,
+        client: Any,
+        action: SendRequest,
+        *,
+        stream: bool,
+        clock: Clock,
+        draw: Draw,
+        scope: Scope | None = None,
+        restart: Delta | None = None,
     ) -> None:
-        self.client, self.action, self.clock, self.draw = client, action, clock, draw
+        self.client, self.action, self.clock, self.draw, self.restart = client, action, clock, draw, restart
         self.is_traced, self.scope = scope is not None, scope or nullcontext
         self.stream = stream or action.params["max_tokens"] > STREAM_ABOVE
         self.started = time.monotonic()
@@ -212,68 +223,66 @@ def send(request: Request) -> Generator[Delta | Replied | Failed, None, None]:
 
     Never raises for what the API or the network does. Closing the iterator closes the connection.
     """
+    if request.restart is not None:
+        yield request.restart
     try:
-        if request.posts_bytes:
-            with request.scope():
-                response = request.client.post(address(request.client, _PATH), **request.post_arguments())
-            yield from _read(request, response)
-        else:
-            create = request.client.messages.with_streaming_response.create
-            with ExitStack() as stack:
-                with request.scope():
-                    opened = stack.enter_context(create(**request.create_arguments()))
-                yield from _read(request, opened.http_response)
+        with request.scope():
+            response = _opened(request)
+        body, failure = request.body(response), None
+        try:
+            for chunk in response.iter_bytes():
+                yield from body.feed(chunk)
+                body.check()
+        except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
+            failure = error
+        finally:
+            response.close()
+        yield request.outcome(response, body, failure)
     except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:
         yield request.failed(error)
 
 
-def _read(request: Request, response: httpx2.Response) -> Iterator[Delta | Replied | Failed]:
-    body, failure = request.body(response), None
-    try:
-        for chunk in response.iter_bytes():
-            yield from body.feed(chunk)
-            body.check()
-    except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
-        failure = error
-    finally:
-        response.close()
-    yield request.outcome(response, body, failure)
+def _opened(request: Request) -> httpx2.Response:
+    """The answer, once its headers came; `send` reads its body and closes it."""
+    if request.posts_bytes:
+        response: httpx2.Response = request.client.post(address(request.client, _PATH), **request.post_arguments())
+        return response
+    create = request.client.messages.with_streaming_response.create
+    answer: httpx2.Response = create(**request.create_arguments()).__enter__().http_response
+    return answer
 
 
 async def send_async(request: Request) -> AsyncGenerator[Delta | Replied | Failed, None]:
-    """The async twin of `send`."""
+    """The async twin of `send`. One generator, because each costs the event loop more than a sync one does."""
+    if request.restart is not None:
+        yield request.restart
     try:
-        if request.posts_bytes:
-            with request.scope():
-                response = await request.client.post(address(request.client, _PATH), **request.post_arguments())
-            async with aclosing(_read_async(request, response)) as items:
-                async for item in items:
-                    yield item
-        else:
-            create = request.client.messages.with_streaming_response.create
-            async with AsyncExitStack() as stack:
-                with request.scope():
-                    opened = await stack.enter_async_context(create(**request.create_arguments()))
-                items = await stack.enter_async_context(aclosing(_read_async(request, opened.http_response)))
-                async for item in items:
-                    yield item
+        with request.scope():
+            response = await _opened_async(request)
+        body, failure = request.body(response), None
+        try:
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    for delta in body.feed(chunk):
+                        yield delta
+                    body.check()
+        except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
+            failure = error
+        finally:
+            await response.aclose()
+        yield request.outcome(response, body, failure)
     except (anthropic.AnthropicError, *TRANSPORT_ERRORS) as error:
         yield request.failed(error)
 
 
-async def _read_async(request: Request, response: httpx2.Response) -> AsyncGenerator[Delta | Replied | Failed, None]:
-    body, failure = request.body(response), None
-    try:
-        async with aclosing(response.aiter_bytes()) as chunks:
-            async for chunk in chunks:
-                for delta in body.feed(chunk):
-                    yield delta
-                body.check()
-    except (WireError, StreamError, *TRANSPORT_ERRORS) as error:
-        failure = error
-    finally:
-        await response.aclose()
-    yield request.outcome(response, body, failure)
+async def _opened_async(request: Request) -> httpx2.Response:
+    if request.posts_bytes:
+        path = address(request.client, _PATH)
+        response: httpx2.Response = await request.client.post(path, **request.post_arguments())
+        return response
+    create = request.client.messages.with_streaming_response.create
+    answer: httpx2.Response = (await create(**request.create_arguments()).__aenter__()).http_response
+    return answer
 
 
 def alphabet_gaps() -> tuple[str, ...]:

@@ -219,7 +219,7 @@ def test_a_run_that_is_cancelled_anywhere_goes_on(*, stream: bool) -> None:
         unknown += any(b.get("content") == UNKNOWN_OUTCOME for m in result.messages for b in m["content"])
         if not running:
             break
-    assert turns > 35, "the script has that many places to be cancelled at"
+    assert turns > 30, "the script has that many places to be cancelled at"
     assert unknown > 1, "some calls had been entered"
     assert raised > 0, "the function had been entered"
 

@@ -128,7 +128,7 @@ class Session:
         made, self._client = (self._client, None) if self.owns_client else (None, self._client)
         return made
 
-    def restart(self) -> Delta | None:
+    def _restart(self) -> Delta | None:
         """What a consumer of deltas is told before a request where what it was shown is void.
 
         The conversation says so: what came was kept in no history (G20, G10, S5.2, S8.2, S10.2).
@@ -140,12 +140,20 @@ class Session:
         """What a tool or a function gets besides its input."""
         return Context(self.deps, self.run_id, self.tags, call_id)
 
-    def request(self, action: SendRequest, *, stream: bool) -> Request:
+    def request(self, action: SendRequest) -> Request:
         """One attempt."""
         from fsm._sdk import Request  # slow to import, as above
 
         scope = None if self.spans is None else self.spans.scope
-        return Request(self.client, action, stream=stream, clock=self.clock, draw=self.draw, scope=scope)
+        return Request(
+            self.client,
+            action,
+            stream=self.stream,
+            clock=self.clock,
+            draw=self.draw,
+            scope=scope,
+            restart=self._restart(),
+        )
 
     def scope(self) -> AbstractContextManager[None]:
         """What is traced inside is below the state's span. It stands around what acts, never around a `yield`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -102,52 +103,47 @@ async def _go_on(
             return
         if not calls.running:
             steps.check()
-        event: Event | None = None
         with steps:
-            async with aclosing(_perform(session, calls, steps, turn.action)) as items:
-                async for item in items:
-                    if not isinstance(item, Delta):
-                        event = item
-                        continue
-                    if session.on_delta is not None:
-                        await _maybe(session.on_delta(item))
-                    if deltas:
-                        with steps.outside():
-                            yield item
-        assert event is not None  # noqa: S101 - every action ends with an event
+            if not isinstance(turn.action, SendRequest):
+                event = await _performed(session, calls, steps, turn.action)
+            else:
+                request = session.request(turn.action)
+                async with aclosing(send_async(request)) as items:  # leaving early gives the connection back at once
+                    async for item in items:
+                        if not isinstance(item, Delta):
+                            event = item  # the last one
+                            continue
+                        await _show(session, item, is_text=item is not request.restart)
+                        if deltas:
+                            with steps.outside():
+                                yield item
         turn = await _next_turn(session, pump, event)
 
 
-async def _perform(
-    session: Session, calls: _Calls, steps: AsyncSteps, action: Action | None
-) -> AsyncGenerator[Delta | Event, None]:
-    if isinstance(action, SendRequest):
-        wants = session.stream or session.on_delta is not None
-        request = session.request(action, stream=wants)
-        if restart := session.restart():
-            yield restart
-        async with aclosing(send_async(request)) as items:
-            async for item in items:
-                if isinstance(item, Delta):
-                    session.shown = True
-                yield item
-    elif action is None or isinstance(action, RunTools):
+async def _show(session: Session, delta: Delta, *, is_text: bool) -> None:
+    session.shown = is_text
+    if session.on_delta is not None:
+        await _maybe(session.on_delta(delta))
+
+
+async def _performed(session: Session, calls: _Calls, steps: AsyncSteps, action: Action | None) -> Event:
+    """Whatever is not a request, and so gives nothing before its outcome."""
+    if action is None or isinstance(action, RunTools):
         if action is not None:
             calls.start(action.calls)
-        yield await calls.some_ended()
-    elif isinstance(action, AskHuman):
+        return await calls.some_ended()
+    if isinstance(action, AskHuman):
         with steps.waiting(), session.scope():
             given = await _maybe(session.ask(action.question)) if session.ask is not None else None
-        yield Parked(session.clock(), "waiting_person") if given is None else session.answer(action, given)
-    elif isinstance(action, Wait):
+        return Parked(session.clock(), "waiting_person") if given is None else session.answer(action, given)
+    if isinstance(action, Wait):
         with steps.waiting():
             await _maybe(session.sleep(action.seconds))
-        yield TimePassed(max(session.clock(), action.until))
-    elif isinstance(action, RunCode):
-        yield await _run_code(session, action)
-    else:
-        msg = f"no driver performs {action!r}"
-        raise AssertionError(msg)
+        return TimePassed(max(session.clock(), action.until))
+    if isinstance(action, RunCode):
+        return await _run_code(session, action)
+    msg = f"no driver performs {action!r}"
+    raise AssertionError(msg)
 
 
 async def _maybe(value: Any) -> Any:
@@ -231,7 +227,7 @@ class _Calls:
             if refusal is not None:
                 self.ready.append(refusal)
             else:
-                self.running[asyncio.ensure_future(self._run(call, gate))] = call
+                self.running[_begun(self._run(call, gate))] = call
 
     async def _run(self, call: OpenCall, gate: asyncio.Semaphore) -> ToolEnd | None:
         async with gate:
@@ -245,6 +241,7 @@ class _Calls:
         """Wait for the next end, and a moment for its siblings."""
         del self.ready[: self.given]
         patient_until: float | None = None
+        self._collect()  # what had nothing to wait for has ended
         while self.running:
             now = time.monotonic()
             if self.ready and patient_until is None:
@@ -302,6 +299,18 @@ class _Calls:
         for task in (*self.running, *self.given_up):
             task.cancel()
         self.running, self.given_up = {}, []
+
+
+def _begun(call: Coroutine[Any, Any, ToolEnd | None]) -> asyncio.Task[ToolEnd | None]:
+    """A task of its own, so that a tool that hangs can be left behind.
+
+    Where Python can, it runs at once as far as it goes without waiting: going round the loop costs more than a tool
+    that does little. A loop with a task factory of its own decides for itself.
+    """
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.eager_task_factory(loop, call)
+    return loop.create_task(call)
 
 
 async def _run_call(session: Session, call: OpenCall) -> ToolEnd:

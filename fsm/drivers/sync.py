@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -92,17 +91,14 @@ def _perform(
 
 
 def _send(session: Session, steps: Steps, action: SendRequest, *, deltas: bool) -> Generator[Delta, None, Event]:
-    wants = session.stream or deltas or session.on_delta is not None
-    request = session.request(action, stream=wants)
+    request = session.request(action)
     outcome: Event | None = None
-    restart = session.restart()
     with closing(send(request)) as items:  # a callback that raises gives the connection back at once
-        for item in chain([restart] if restart else [], items):
+        for item in items:
             if not isinstance(item, Delta):
                 outcome = item
                 continue
-            if item is not restart:
-                session.shown = True
+            session.shown = item is not request.restart
             if session.on_delta is not None:
                 session.on_delta(item)
             if deltas:
