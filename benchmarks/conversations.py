@@ -1,13 +1,14 @@
 """What many conversations cost in one process and one event loop: CPU, wall clock, memory, ratio to bare loops.
 
-    python benchmarks/conversations.py [--conversations 1000] [--turns 20] [--rounds 3] [--journal]
+    python benchmarks/conversations.py [--conversations 1000] [--turns 10] [--rounds 3] [--journal]
 
 Every conversation has a nonce in its first message, in every tool input and every tool result, and ends only if all it
 was sent holds its own. The transport is in-process and answers after 1 to 50 ms; bare asyncio loops on
 `AsyncAnthropic.messages.create` do the same next to it. `--journal` adds runs on one SQLite file, with a sync to the
 disk for every commit, and how many conversations shared one. Memory is the growth of the resident set a conversation:
-`waiting`, each in the middle of its last request, the task and the request of the SDK included; `at rest`, each ended
-and its result held. `fsm` has its journal in memory, too, so all that was ever recorded counts.
+`waiting`, all of them in the middle of their last request, the task and the request of the SDK included; `at rest`,
+each ended and its result held, a few at a time, because an allocator does not give back what many took at once. `fsm`
+has its journal in memory, too, so all that was ever recorded counts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from fsm.stores.sqlite import SqliteStore
 MODEL = "claude-sonnet-5"
 RESULT = "x" * 150
 CPU_TARGET, MEMORY_TARGET = 450, 40
-"""µs a turn, KB a conversation."""
+"""µs a turn, KB a conversation at rest."""
+AT_ONCE = 20
+"""Conversations that are driven together where those are measured that rest."""
 
 
 @tool
@@ -140,15 +143,19 @@ class Cost:
     cpu: float
     wall: float
     waiting: float = 0.0
-    at_rest: float = 0.0
+
+
+def client_of(transport: Canned) -> anthropic.AsyncAnthropic:
+    """The SDK's client on this transport, with as many connections as are asked for."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    http = httpx2.AsyncClient(transport=transport, limits=limits, timeout=600)
+    return anthropic.AsyncAnthropic(api_key="benchmark", max_retries=0, http_client=http)
 
 
 async def cost(contender: Conversation, conversations: int, turns: int, *, holds: bool = False) -> Cost:
-    """Hold many at once; with `holds` each is stopped in its last request, to see what it takes."""
+    """Drive many at once; with `holds` each is stopped in its last request, to see what it takes."""
     transport = Canned(turns)
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-    http = httpx2.AsyncClient(transport=transport, limits=limits, timeout=600)
-    async with anthropic.AsyncAnthropic(api_key="benchmark", max_retries=0, http_client=http) as client:
+    async with client_of(transport) as client:
         await contender(client, "nonce-999999")
         gc.collect()
         transport.holds = asyncio.Event() if holds else None
@@ -163,12 +170,25 @@ async def cost(contender: Conversation, conversations: int, turns: int, *, holds
             transport.holds.set()
         ended = await asyncio.gather(*tasks)
         found = Cost(time.process_time() - cpu, time.perf_counter() - begun, waiting)
-    tasks.clear()
-    gc.collect()
-    found.at_rest = (resident() - before) / conversations
     if transport.crossed or len(ended) != conversations:
         raise RuntimeError(f"{transport.crossed} requests held the nonce of another conversation")
     return found
+
+
+async def at_rest(contender: Conversation, conversations: int, turns: int) -> float:
+    """Bytes of a conversation that has ended and is held."""
+    async with client_of(Canned(turns)) as client:
+
+        async def some(first: int, count: int) -> list[Any]:
+            named = [_named(contender, client, first + n) for n in range(count)]
+            return await asyncio.gather(*named)
+
+        await some(conversations, AT_ONCE)
+        gc.collect()
+        before = resident()
+        held = [await some(first, AT_ONCE) for first in range(0, conversations, AT_ONCE)]
+        gc.collect()
+        return (resident() - before) / (len(held) * AT_ONCE)
 
 
 def _named(contender: Conversation, client: anthropic.AsyncAnthropic, number: int) -> Any:
@@ -197,14 +217,19 @@ def compare(conversations: int, turns: int, rounds: int) -> None:
 
 
 def memory(conversations: int, turns: int) -> None:
-    """Print what a conversation takes, each contender in a process of its own."""
+    """Print what a conversation takes."""
     for name in ("bare", "fsm", "fsm, SQLite"):
-        arguments = [sys.executable, __file__, "--only", name]
-        arguments += ["--conversations", str(conversations), "--turns", str(turns)]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=True)  # noqa: S603 - this file
-        waiting, at_rest = map(float, done.stdout.split())
+        waiting, rests = (alone(name, which, conversations, turns) for which in ("waiting", "rests"))
         target = f"   target ≤ {MEMORY_TARGET}" if name != "bare" else ""
-        print(f"  {name:<12} {waiting / 1000:6.1f} KB waiting for a reply, {at_rest / 1000:6.1f} KB at rest{target}")
+        print(f"  {name:<12} {waiting / 1000:6.1f} KB waiting for a reply, {rests / 1000:6.1f} KB at rest{target}")
+
+
+def alone(name: str, which: str, conversations: int, turns: int) -> float:
+    """What a conversation of this contender takes, measured in a process of its own."""
+    arguments = [sys.executable, __file__, "--only", name, which]
+    arguments += ["--conversations", str(conversations), "--turns", str(turns)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)  # noqa: S603 - this file
+    return float(done.stdout)
 
 
 def journal(conversations: int, turns: int, rounds: int) -> None:
@@ -223,16 +248,19 @@ def main() -> None:
     """Parse the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--journal", action="store_true", help="also on one SQLite file")
-    parser.add_argument("--only", choices=["bare", "fsm", "fsm, SQLite"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
+        name, which = given.only
         with TemporaryDirectory() as folder, SqliteStore(Path(folder) / "runs.db") as store:
-            contender = {"bare": bare, "fsm": fsm}.get(given.only) or _on(store)
-            found = asyncio.run(cost(contender, given.conversations, given.turns, holds=True))
-        print(found.waiting, found.at_rest)
+            contender = {"bare": bare, "fsm": fsm}.get(name) or _on(store)
+            if which == "rests":
+                print(asyncio.run(at_rest(contender, given.conversations, given.turns)))
+            else:
+                print(asyncio.run(cost(contender, given.conversations, given.turns, holds=True)).waiting)
         return
     compare(given.conversations, given.turns, given.rounds)
     memory(given.conversations, given.turns)

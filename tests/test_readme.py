@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +46,24 @@ def answer(body: dict[str, Any]) -> replies.Reply:
     return replies.text("The sea breathes.") if "tides" in asked else DRAFT
 
 
+@contextlib.contextmanager
+def _collector_as_it_was() -> Iterator[None]:
+    """The README tunes the garbage collector of its process."""
+    thresholds = gc.get_threshold()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Run all Python blocks in one namespace; give (expected, printed) for each text block."""
     pairs: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"__name__": "readme"}
     emulator = Emulator(answer)
-    with serve(emulator) as server, pytest.MonkeyPatch.context() as patch:
+    with serve(emulator) as server, pytest.MonkeyPatch.context() as patch, _collector_as_it_was():
         patch.setenv("ANTHROPIC_BASE_URL", server.url)
         patch.setenv("ANTHROPIC_API_KEY", "test-key")
         patch.syspath_prepend(str(ROOT))
