@@ -10,8 +10,9 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from ._actions import OpenCall
@@ -172,7 +173,8 @@ def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
     # Left out, the SDK reads the docstring itself: the part before `Args:` for the tool, the rest for the parameters.
     told = None if spec.description == docstring(spec.run) else spec.description
     try:
-        made = _apart(lambda: beta_tool(stub, name=spec.name, description=told, **spec.options))
+        stub.maker = _apart(partial(beta_tool, stub, name=spec.name, description=told, **spec.options))
+        made = next(stub.maker)
         made.to_dict()
     except Exception as error:
         first = str(error).splitlines()[0]
@@ -181,16 +183,14 @@ def _parsed(spec: ToolSpec) -> tuple[str | None, str | None, Any]:
     return context, _needed(hints[context]) if context else None, made
 
 
-def _apart(make: Callable[[], Any]) -> Any:
-    """Call it in a thread that ends with it.
+def _apart(make: Callable[[], Any]) -> Generator[Any, None, None]:
+    """Gives what `make` gives; what keeps that keeps this too, and never goes on with it.
 
     What validates a tool's input keeps the frame that it was made in, from Python 3.13 on with all the frames that led
-    there: the first run of a workflow and whoever began it would be held as long as the tool.
+    there: the first run of a workflow and whoever began it would be held as long as the tool. The frame of a generator
+    that waits has nobody before it, so there the chain ends.
     """
-    from concurrent.futures import ThreadPoolExecutor  # only where a tool is prepared
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(make).result()
+    yield make()
 
 
 def _needed(annotation: Any) -> str | None:

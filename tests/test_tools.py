@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import datetime as dt
 import functools
+import gc
 import itertools
 import json
 import sys
@@ -474,6 +475,46 @@ def test_a_workflow_does_not_hold_who_ran_it_first() -> None:
         return weakref.ref(caller)
 
     assert ran()() is None
+
+
+def test_a_workflow_made_for_one_request_goes_away_with_what_its_tools_hold() -> None:
+    class Database:
+        pass
+
+    def answered() -> tuple[weakref.ref[Any], ...]:
+        database = Database()
+
+        @tool
+        def look(number: str) -> str:
+            """Look."""
+            return f"{number} in {database}"
+
+        workflow = loop_of(look)
+        both(workflow, "Hi.", one_call("look", {"number": "1"}), is_async=False)
+        return weakref.ref(database), weakref.ref(workflow)
+
+    refs = answered()
+    gc.collect()
+    assert [ref() for ref in refs] == [None, None]
+
+
+def test_a_loop_that_knows_no_task_factories_makes_the_tasks_of_tools() -> None:
+    class Own(asyncio.SelectorEventLoop):
+        def get_task_factory(self) -> Any:
+            raise NotImplementedError
+
+    async def act() -> str:
+        """Act."""
+        return "ok"
+
+    async def main() -> Any:
+        from fsm import arun
+
+        async with Emulator(one_call("act")).async_client() as client:
+            return await arun(loop_of(act), "Hi.", client=client)
+
+    with asyncio.Runner(loop_factory=Own) as runner:
+        assert results_of(runner.run(main()))[0]["content"] == "ok"
 
 
 def test_a_sync_tool_does_not_hold_the_event_loop_up() -> None:

@@ -308,9 +308,16 @@ def _begun(call: Coroutine[Any, Any, ToolEnd | None]) -> asyncio.Task[ToolEnd | 
     that does little. A loop with a task factory of its own decides for itself.
     """
     loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+    if sys.version_info >= (3, 12) and _has_plain_tasks(loop):
         return asyncio.eager_task_factory(loop, call)
     return loop.create_task(call)
+
+
+def _has_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return loop.get_task_factory() is None
+    except NotImplementedError:  # a loop need not know factories
+        return False
 
 
 async def _run_call(session: Session, call: OpenCall) -> ToolEnd:
