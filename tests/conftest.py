@@ -17,6 +17,13 @@ if not os.environ.get("CI"):
     settings.load_profile("here")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many `-n auto` are: a quarter of the time the tests wait for other programs, so one more than cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's folder."""
