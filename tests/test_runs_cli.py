@@ -184,6 +184,11 @@ def test_every_command_explains_itself_and_its_exit_codes(said):
 def test_a_journal_is_named_and_never_made(said, tmp_path):
     assert "no journal is named: give --journal runs.db, or set FSM_JOURNAL" in said("ls")[2]
     (tmp_path / "other.db").touch()
+    for words in (["ls", "other.db"], ["other.db"]):
+        code, _, err = said(*words)
+        assert code == 2
+        assert "A journal is named with --journal other.db. See: fsm runs" in err
+    assert "named with" not in said("ls", "nothing.db")[2]
     code, _, err = said("ls", "--journal", "runs.db")
     assert code == 2
     assert "there is no journal runs.db; there is other.db. `fsm run TARGET --journal runs.db` makes one" in err

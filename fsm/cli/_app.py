@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -105,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
         if not given:  # `fsm` alone: the message is the help
             typer.echo(error.format_message())
             return USAGE
-        return _failed(_usage(error), debug=False)
+        return _failed(_usage(error, given), debug=False)
     except (FsmError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             return _pipe_closed()
@@ -118,12 +119,14 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: typer.exceptions.TyperException) -> str:
-    """What is wrong with the options, and where they are explained."""
+def _usage(error: typer.exceptions.TyperException, given: Sequence[str]) -> str:
+    """What is wrong with the options, and where they are explained; what is often meant is said."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "fsm"
     words = error.format_message()
-    return f"{words}{'' if words.endswith(('.', '?', '!')) else '.'} See: {command} --help"
+    files = [word for word in given[1:] if given[0] == "runs" and "--journal" not in given and Path(word).is_file()]
+    meant = f" A journal is named with --journal {files[0]}." if files else ""
+    return f"{words}{'' if words.endswith(('.', '?', '!')) else '.'}{meant} See: {command} --help"
 
 
 def _words(error: BaseException) -> str:
