@@ -39,16 +39,21 @@ def _refuse(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__} is no JSON")
 
 
-def _encoder() -> Callable[[Any], str]:
-    """`JSONEncoder.encode` makes its C encoder anew for every value, which costs more than most of ours."""
+def encoder(*, default: Callable[[Any], Any], sort_keys: bool, allow_nan: bool) -> Callable[[Any], str]:
+    """Compact JSON as text; the parameters are those of `json.dumps`. What holds itself is a RecursionError.
+
+    `JSONEncoder.encode` makes its C encoder anew for every value, which costs more than most of ours.
+    """
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # not CPython
-        return json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_refuse).encode
-    parts = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
+        return json.JSONEncoder(
+            ensure_ascii=False, separators=(",", ":"), default=default, sort_keys=sort_keys, allow_nan=allow_nan
+        ).encode
+    parts = make(None, default, json.encoder.encode_basestring, None, ":", ",", sort_keys, False, allow_nan)  # noqa: FBT003
     return lambda value: "".join(parts(value, 0))
 
 
-_dumps = _encoder()
+_dumps = encoder(default=_refuse, sort_keys=False, allow_nan=False)
 
 
 @frozen(eq=False)

@@ -161,7 +161,7 @@ class Step(View):
         if unasked is not None:
             self.unsent(unasked)
             return
-        _, finding = run.detector.requested(digest)
+        finding = run.detector.repeated(digest)
         stuck = finding.evidence() if finding is not None else repeats_refused(run, name) or useless(run, history)
         if stuck is not None and "stuck" not in run.free:
             self.move("stuck", stuck)

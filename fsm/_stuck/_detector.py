@@ -84,16 +84,22 @@ class Detector:
         return tuple(call.id for call in self._open)
 
     def requested(self, digest: bytes) -> tuple[Detector, Finding | None]:
-        """A request is about to be sent; `digest` identifies its head and its messages (D1c, D11).
+        """A request is about to be sent; `digest` identifies its head and its messages (D1c, D11)."""
+        found = self.repeated(digest)
+        if found is not None:
+            return evolve(self._asking(digest), barred=None, open=(), given=()), found  # once, not again by D1b
+        return self if digest == self._asked else self._asking(digest), None
+
+    def repeated(self, digest: bytes) -> Finding | None:
+        """What is wrong if this request is sent now.
 
         Sending the same request again is lawful after an error or a cut reply. It is not after a reply that asked for
         tools, for then the results were lost, nor after a refusal, for it is refused again (S8.3).
         """
         if self._barred is None or self._barred[0] != digest:
-            return self if digest == self._asked else self._asking(digest), None
-        after = evolve(self._asking(digest), barred=None, open=(), given=())  # found once, not again by D1b
+            return None
         if self._barred[1] == "refusal":
-            return after, Finding(
+            return Finding(
                 "unchanged_request",
                 "D11",
                 "harness",
@@ -101,7 +107,7 @@ class Detector:
                 why="A request that was refused is sent again unchanged; it is refused again.",
                 todo="Change the request, drop the refused turn, or use another model.",
             )
-        return after, Finding(
+        return Finding(
             "lost_result",
             "D1c",
             "harness",

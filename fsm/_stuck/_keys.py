@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
 
+from fsm._encoded import encoder
+
 __all__ = ["call_key", "canonical", "result_key"]
 
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=repr).encode
+_encode = encoder(default=repr, sort_keys=True, allow_nan=True)
 
 
 def canonical(value: Any) -> bytes:
