@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import random
+import sys
 import threading
 import time
 import warnings
@@ -219,7 +220,8 @@ def test_a_run_that_is_cancelled_anywhere_goes_on(*, stream: bool) -> None:
         unknown += any(b.get("content") == UNKNOWN_OUTCOME for m in result.messages for b in m["content"])
         if not running:
             break
-    assert turns > 30, "the script has that many places to be cancelled at"
+    places = 30 if sys.version_info >= (3, 12) else 35  # tools begin at once there
+    assert turns > places, "the script has that many places to be cancelled at"
     assert unknown > 1, "some calls had been entered"
     assert raised > 0, "the function had been entered"
 
