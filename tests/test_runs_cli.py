@@ -188,7 +188,8 @@ def test_a_journal_is_named_and_never_made(said, tmp_path):
         code, _, err = said(*words)
         assert code == 2
         assert "A journal is named with --journal other.db. See: fsm runs" in err
-    assert "named with" not in said("ls", "nothing.db")[2]
+    for words in (["ls", "nothing.db"], ["ls", "x", "-j", "other.db"], ["ls", "x", "--journal=other.db"]):
+        assert "named with" not in said(*words)[2]
     code, _, err = said("ls", "--journal", "runs.db")
     assert code == 2
     assert "there is no journal runs.db; there is other.db. `fsm run TARGET --journal runs.db` makes one" in err

@@ -124,7 +124,8 @@ def _usage(error: typer.exceptions.TyperException, given: Sequence[str]) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "fsm"
     words = error.format_message()
-    files = [word for word in given[1:] if given[0] == "runs" and "--journal" not in given and Path(word).is_file()]
+    takes_one = context is not None and (context.info_name == "runs" or context.params.get("journal", "") is None)
+    files = [word for word in given if takes_one and word.endswith(".db") and Path(word).is_file()]
     meant = f" A journal is named with --journal {files[0]}." if files else ""
     return f"{words}{'' if words.endswith(('.', '?', '!')) else '.'}{meant} See: {command} --help"
 
