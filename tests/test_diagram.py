@@ -11,7 +11,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 import pytest
-from attrs import frozen
+from _pictures import Problem
 
 from fsm._effects import say
 from fsm._errors import MissingExtra, UsageError
@@ -62,16 +62,6 @@ def every_kind() -> Graph:
     approving.on(approved=calling, denied=writing, expired=writing)
     states = {"writing": writing, "gating": gating, "asking": asking, "calling": calling, "approving": approving}
     return build_graph("Kinds", {**states, "done": done, "thin": thin})
-
-
-@frozen
-class Problem:
-    id: str
-    state: str
-    event: str | None
-    edge: object
-    problem: str
-    remedy: str = ""
 
 
 def tree(text: str) -> ET.Element:

@@ -10,7 +10,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from attrs import evolve, frozen
+from _pictures import Problem
+from attrs import evolve
 
 from fsm import Workflow, tool
 from fsm._effects import say
@@ -35,16 +36,6 @@ THEMES = ("light", "dark")
 def look_up(text: str) -> str:
     """Look something up."""
     return text
-
-
-@frozen
-class Problem:
-    id: str
-    state: str
-    event: str | None
-    edge: object
-    problem: str
-    remedy: str = ""
 
 
 def examples() -> Iterator[tuple[str, type[Workflow]]]:

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from _mermaid import read
-from attrs import frozen
+from _pictures import Problem
 from markdown_it import MarkdownIt
 
 from fsm import Workflow
@@ -105,16 +105,6 @@ IDENTIFIERS = (
     "end", "subgraph", "digraph", "strict", "node", "edge", "default", "style", "click", "state", "note",
     "direction", "legend", "s0", "s1", "root_start", "constructor", "__proto__", "状態", "_",
 )  # fmt: skip
-
-
-@frozen
-class Problem:
-    id: str
-    state: str
-    event: str | None
-    edge: object
-    problem: str
-    remedy: str = ""
 
 
 def graph_named(word: str) -> Graph:

@@ -113,17 +113,12 @@ async def _go_on(
                         if not isinstance(item, Delta):
                             event = item  # the last one
                             continue
-                        await _show(session, item, is_text=item is not request.restart)
+                        session.shown = item is not request.restart
+                        await _maybe(session.on_delta(item) if session.on_delta is not None else None)
                         if deltas:
                             with steps.outside():
                                 yield item
         turn = await _next_turn(session, pump, event)
-
-
-async def _show(session: Session, delta: Delta, *, is_text: bool) -> None:
-    session.shown = is_text
-    if session.on_delta is not None:
-        await _maybe(session.on_delta(delta))
 
 
 async def _performed(session: Session, calls: _Calls, steps: AsyncSteps, action: Action | None) -> Event:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from fsm._records import Record
 
@@ -113,20 +113,6 @@ def _scripts() -> Mapping[str, Script]:
     }
 
 
-@define
-class _Clock:
-    """A clock that only the script moves."""
-
-    now: float = _BEGAN
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wait(self, seconds: float) -> None:
-        """Time passes, and nobody waits for it."""
-        self.now += seconds
-
-
 def place_of(stem: str) -> int:
     """Where an example stands in the gallery: those without a script are the last."""
     known = list(_scripts())
@@ -143,22 +129,23 @@ def run_of(stem: str, workflow: type[Workflow], module: Any) -> tuple[Record, ..
     """
     from fsm import run
     from fsm.testing import Emulator, happy_path
+    from fsm.testing._playing import Clock
 
     script = _scripts().get(stem)
     if script is None:
         return tuple(_steady(happy_path(workflow).run(workflow).records))
-    clock = _Clock()
+    clock = Clock(_BEGAN)
     coming, answers = iter(script.replies), iter(script.answers)
 
     def reply(body: Mapping[str, Any]) -> Reply | str:
         del body
         given = next(coming)
-        clock.wait(_seconds(given))
+        clock.sleep(_seconds(given))
         return given
 
     def ask(question: object) -> Any:
         del question
-        clock.wait(_PERSON)
+        clock.sleep(_PERSON)
         return next(answers, None)
 
     result = run(
@@ -169,7 +156,7 @@ def run_of(stem: str, workflow: type[Workflow], module: Any) -> tuple[Record, ..
         ask=ask,
         run_id=stem,
         clock=clock,
-        sleep=clock.wait,
+        sleep=clock.sleep,
     )
     return tuple(_steady(result.records))
 
